@@ -1,0 +1,1 @@
+"""Cron in the dialect of AWS schedules, and time zones; pure."""

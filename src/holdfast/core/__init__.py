@@ -1,0 +1,1 @@
+"""Ids and ARNs, the two clocks, errors, sealing under the root key."""

@@ -1,0 +1,1 @@
+"""Connection, transactions, outbox and migrations."""

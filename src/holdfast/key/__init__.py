@@ -1,0 +1,1 @@
+"""Encryption keys: the root key, the keys of accounts, and what is wrapped by them."""

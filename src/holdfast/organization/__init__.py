@@ -1,0 +1,1 @@
+"""The tree: root, units, accounts; gives the path from the root to an account."""

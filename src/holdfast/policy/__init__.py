@@ -1,0 +1,1 @@
+"""Backup policies merged down that path; gives an effective policy, with origins."""

@@ -1,0 +1,1 @@
+"""Due rules become job rows; gives the runs that are due."""

@@ -1,0 +1,1 @@
+"""Vaults, keys and roles laid down in many accounts by one operation."""
