@@ -1,0 +1,1 @@
+"""Values and rules of access: policy documents, callers, and the decision."""

@@ -1,0 +1,333 @@
+-- The first tables: organization, policies, resources, access, keys, vaults, recovery points, jobs, audit trail.
+-- Instants are whole microseconds since 1970 in columns that end in _at or _by. Interval rows hold from starts_at up
+-- to and without ends_at; the row that still holds has the largest 64-bit number there. JSON lies in text columns.
+-- SERIAL_KEY and BYTES are replaced by the dialect's own words.
+
+
+-- One installation's own facts: its id, the root key's fingerprint, the development stamp, the civil clock's
+-- offset.
+CREATE TABLE instance (
+    name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (name)
+);
+
+-- Settings that accounts make: region settings (opt-in), global settings. Region is '' where there is none.
+CREATE TABLE setting (
+    account TEXT NOT NULL, region TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL,
+    updated_at BIGINT NOT NULL, PRIMARY KEY (account, region, name)
+);
+
+-- The answer a request with an idempotency token got, kept for a day.
+CREATE TABLE idempotency (
+    account TEXT NOT NULL, region TEXT NOT NULL, operation TEXT NOT NULL, token TEXT NOT NULL,
+    parameters_hash TEXT NOT NULL, answer TEXT, created_at BIGINT NOT NULL,
+    PRIMARY KEY (account, region, operation, token)
+);
+CREATE TABLE outbox (
+    id SERIAL_KEY, kind TEXT NOT NULL, body TEXT NOT NULL, created_at BIGINT NOT NULL, available_at BIGINT NOT NULL,
+    attempts INTEGER NOT NULL, error TEXT
+);
+CREATE INDEX outbox_due ON outbox (available_at);
+
+-- Tags on everything that has an ARN; organization-wide objects lie under the management account, region ''.
+CREATE TABLE tag (
+    account TEXT NOT NULL, region TEXT NOT NULL, arn TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL,
+    PRIMARY KEY (account, region, arn, key)
+);
+CREATE TABLE organization (
+    id TEXT NOT NULL, management_account TEXT NOT NULL, root_id TEXT NOT NULL, feature_set TEXT NOT NULL,
+    created_at BIGINT NOT NULL, deleted_at BIGINT, PRIMARY KEY (id)
+);
+
+-- Roots and units alike; path is the organization's path of AWS: o-1/r-1/ou-1/ou-2/ (a unit never moves).
+CREATE TABLE unit (
+    id TEXT NOT NULL, organization_id TEXT NOT NULL, parent_id TEXT, name TEXT NOT NULL, depth INTEGER NOT NULL,
+    path TEXT NOT NULL, created_at BIGINT NOT NULL, deleted_at BIGINT NOT NULL, PRIMARY KEY (id)
+);
+CREATE INDEX unit_parent ON unit (parent_id, name);
+CREATE TABLE account (
+    id TEXT NOT NULL, name TEXT NOT NULL, email TEXT NOT NULL, alias TEXT, external_id TEXT, status TEXT NOT NULL,
+    organization_id TEXT, joined_method TEXT, joined_at BIGINT, created_at BIGINT NOT NULL, PRIMARY KEY (id),
+    UNIQUE (alias)
+);
+CREATE INDEX account_organization ON account (organization_id, id);
+
+-- Where an account stood in the tree, since when until when.
+CREATE TABLE placement (
+    account_id TEXT NOT NULL, organization_id TEXT NOT NULL, unit_id TEXT NOT NULL, path TEXT NOT NULL,
+    starts_at BIGINT NOT NULL, ends_at BIGINT NOT NULL, PRIMARY KEY (account_id, starts_at)
+);
+CREATE INDEX placement_unit ON placement (unit_id, ends_at);
+CREATE INDEX placement_organization ON placement (organization_id, ends_at, account_id);
+CREATE TABLE create_account_request (
+    id TEXT NOT NULL, organization_id TEXT NOT NULL, account_id TEXT, account_name TEXT NOT NULL,
+    email TEXT NOT NULL, state TEXT NOT NULL, failure_reason TEXT, requested_at BIGINT NOT NULL,
+    completed_at BIGINT, PRIMARY KEY (id)
+);
+CREATE TABLE handshake (
+    id TEXT NOT NULL, organization_id TEXT NOT NULL, action TEXT NOT NULL, state TEXT NOT NULL,
+    parties TEXT NOT NULL, resources TEXT NOT NULL, account_id TEXT, requested_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL, PRIMARY KEY (id)
+);
+CREATE TABLE service_access (
+    organization_id TEXT NOT NULL, principal TEXT NOT NULL, enabled_at BIGINT NOT NULL,
+    PRIMARY KEY (organization_id, principal)
+);
+CREATE TABLE delegated_administrator (
+    organization_id TEXT NOT NULL, account_id TEXT NOT NULL, principal TEXT NOT NULL, enabled_at BIGINT NOT NULL,
+    PRIMARY KEY (organization_id, account_id, principal)
+);
+CREATE TABLE resource_policy (
+    organization_id TEXT NOT NULL, id TEXT NOT NULL, content TEXT NOT NULL, updated_at BIGINT NOT NULL,
+    PRIMARY KEY (organization_id)
+);
+CREATE TABLE policy_type (
+    organization_id TEXT NOT NULL, type TEXT NOT NULL, status TEXT NOT NULL, enabled_at BIGINT NOT NULL,
+    PRIMARY KEY (organization_id, type)
+);
+CREATE TABLE policy (
+    id TEXT NOT NULL, organization_id TEXT NOT NULL, type TEXT NOT NULL, name TEXT NOT NULL,
+    description TEXT NOT NULL, content TEXT NOT NULL, version INTEGER NOT NULL, aws_managed BOOLEAN NOT NULL,
+    created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL, PRIMARY KEY (organization_id, id),
+    UNIQUE (organization_id, type, name)
+);
+CREATE TABLE policy_version (
+    organization_id TEXT NOT NULL, policy_id TEXT NOT NULL, version INTEGER NOT NULL, name TEXT NOT NULL,
+    content TEXT NOT NULL, starts_at BIGINT NOT NULL, ends_at BIGINT NOT NULL,
+    PRIMARY KEY (organization_id, policy_id, version)
+);
+
+-- Sequence is the order of attachment, which decides between policies at one node.
+CREATE TABLE attachment (
+    organization_id TEXT NOT NULL, policy_id TEXT NOT NULL, target_id TEXT NOT NULL, type TEXT NOT NULL,
+    sequence BIGINT NOT NULL, starts_at BIGINT NOT NULL, ends_at BIGINT NOT NULL,
+    PRIMARY KEY (organization_id, policy_id, target_id, starts_at)
+);
+CREATE INDEX attachment_target ON attachment (target_id, type, ends_at, sequence);
+
+-- Distribution by reference: an effective document is stored once, by its content; a chain is a path's attachments
+-- in order; an account points to its chain, the chain to its document, each since when until when.
+CREATE TABLE document (
+    id TEXT NOT NULL, type TEXT NOT NULL, content TEXT NOT NULL, created_at BIGINT NOT NULL, PRIMARY KEY (id)
+);
+CREATE TABLE chain (
+    id TEXT NOT NULL, organization_id TEXT NOT NULL, type TEXT NOT NULL, attachments TEXT NOT NULL, PRIMARY KEY (id)
+);
+CREATE TABLE chain_document (
+    chain_id TEXT NOT NULL, document_id TEXT NOT NULL, starts_at BIGINT NOT NULL, ends_at BIGINT NOT NULL,
+    PRIMARY KEY (chain_id, starts_at)
+);
+CREATE INDEX chain_document_document ON chain_document (document_id, ends_at);
+
+-- Every computation of a chain, also one that came out invalid and so changed no document.
+CREATE TABLE chain_evaluation (
+    chain_id TEXT NOT NULL, document_id TEXT, errors TEXT NOT NULL, policy_versions TEXT NOT NULL,
+    starts_at BIGINT NOT NULL, ends_at BIGINT NOT NULL, PRIMARY KEY (chain_id, starts_at)
+);
+CREATE TABLE account_chain (
+    account_id TEXT NOT NULL, type TEXT NOT NULL, chain_id TEXT NOT NULL, starts_at BIGINT NOT NULL,
+    ends_at BIGINT NOT NULL, PRIMARY KEY (account_id, type, starts_at)
+);
+CREATE INDEX account_chain_chain ON account_chain (chain_id, ends_at);
+
+-- Only for accounts that fall back to another document than their chain's: the last valid one where they came from.
+CREATE TABLE account_document (
+    account_id TEXT NOT NULL, type TEXT NOT NULL, document_id TEXT NOT NULL, starts_at BIGINT NOT NULL,
+    ends_at BIGINT NOT NULL, PRIMARY KEY (account_id, type, starts_at)
+);
+CREATE INDEX account_document_document ON account_document (document_id, ends_at);
+
+-- What the scheduler needs of a backup document, taken out of it once, when it first comes into force.
+CREATE TABLE document_rule (
+    document_id TEXT NOT NULL, plan_name TEXT NOT NULL, rule_name TEXT NOT NULL, region TEXT NOT NULL,
+    rule TEXT NOT NULL, schedule TEXT NOT NULL, timezone TEXT NOT NULL, start_window BIGINT NOT NULL,
+    completion_window BIGINT NOT NULL, vault_name TEXT NOT NULL, next_due_at BIGINT,
+    PRIMARY KEY (document_id, plan_name, rule_name, region)
+);
+CREATE INDEX document_rule_due ON document_rule (next_due_at);
+CREATE TABLE document_selection (
+    document_id TEXT NOT NULL, plan_name TEXT NOT NULL, selection_name TEXT NOT NULL, selection_hash TEXT NOT NULL,
+    role_arn TEXT NOT NULL, PRIMARY KEY (document_id, plan_name, selection_name)
+);
+CREATE INDEX document_selection_hash ON document_selection (selection_hash);
+CREATE TABLE resource_class (
+    id SERIAL_KEY, type TEXT NOT NULL, region TEXT NOT NULL, tags_hash TEXT NOT NULL, tags TEXT NOT NULL,
+    UNIQUE (type, region, tags_hash)
+);
+CREATE TABLE selection (
+    hash TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (hash)
+);
+CREATE TABLE verdict (
+    selection_hash TEXT NOT NULL, class_id BIGINT NOT NULL, selected BOOLEAN NOT NULL, clause TEXT NOT NULL,
+    PRIMARY KEY (selection_hash, class_id)
+);
+CREATE INDEX verdict_class ON verdict (class_id);
+CREATE TABLE resource (
+    id SERIAL_KEY, account TEXT NOT NULL, region TEXT NOT NULL, arn TEXT NOT NULL, type TEXT NOT NULL,
+    name TEXT NOT NULL, source_url TEXT NOT NULL, site TEXT NOT NULL, secret_name TEXT, class_id BIGINT NOT NULL,
+    version INTEGER NOT NULL, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL, UNIQUE (account, region, arn)
+);
+CREATE INDEX resource_class_of ON resource (class_id);
+CREATE INDEX resource_location ON resource (site, source_url);
+CREATE TABLE resource_interval (
+    resource_id BIGINT NOT NULL, class_id BIGINT NOT NULL, starts_at BIGINT NOT NULL, ends_at BIGINT NOT NULL,
+    PRIMARY KEY (resource_id, starts_at)
+);
+CREATE INDEX resource_interval_class ON resource_interval (class_id, ends_at);
+CREATE TABLE site_grant (
+    organization_id TEXT NOT NULL, name TEXT NOT NULL, site TEXT NOT NULL, url_prefix TEXT NOT NULL,
+    accounts TEXT NOT NULL, unit_id TEXT, allow_read BOOLEAN NOT NULL, allow_restore BOOLEAN NOT NULL,
+    version INTEGER NOT NULL, created_at BIGINT NOT NULL, PRIMARY KEY (organization_id, name)
+);
+CREATE TABLE secret (
+    account TEXT NOT NULL, region TEXT NOT NULL, name TEXT NOT NULL, username TEXT NOT NULL, sealed BYTES NOT NULL,
+    scheme TEXT NOT NULL, host TEXT NOT NULL, port INTEGER, site TEXT NOT NULL, version INTEGER NOT NULL,
+    created_at BIGINT NOT NULL, PRIMARY KEY (account, region, name)
+);
+
+-- Raised by every change that may change a decision; each request reads it, so that a revocation binds the next
+-- one.
+CREATE TABLE access_version (
+    id INTEGER NOT NULL, version BIGINT NOT NULL, PRIMARY KEY (id)
+);
+INSERT INTO access_version (id, version) VALUES (1, 1);
+CREATE TABLE iam_user (
+    account TEXT NOT NULL, name TEXT NOT NULL, id TEXT NOT NULL, path TEXT NOT NULL, arn TEXT NOT NULL,
+    boundary TEXT, password_hash TEXT, created_at BIGINT NOT NULL, PRIMARY KEY (account, name)
+);
+CREATE TABLE iam_group (
+    account TEXT NOT NULL, name TEXT NOT NULL, id TEXT NOT NULL, path TEXT NOT NULL, arn TEXT NOT NULL,
+    created_at BIGINT NOT NULL, PRIMARY KEY (account, name)
+);
+CREATE TABLE iam_group_member (
+    account TEXT NOT NULL, group_name TEXT NOT NULL, user_name TEXT NOT NULL,
+    PRIMARY KEY (account, group_name, user_name)
+);
+CREATE TABLE iam_role (
+    account TEXT NOT NULL, name TEXT NOT NULL, id TEXT NOT NULL, path TEXT NOT NULL, arn TEXT NOT NULL,
+    description TEXT NOT NULL, trust TEXT NOT NULL, max_session INTEGER NOT NULL, boundary TEXT,
+    created_at BIGINT NOT NULL, last_used_at BIGINT, last_used_region TEXT, PRIMARY KEY (account, name)
+);
+
+-- Managed policies of accounts; those of AWS's names live in code.
+CREATE TABLE iam_policy (
+    arn TEXT NOT NULL, account TEXT NOT NULL, name TEXT NOT NULL, id TEXT NOT NULL, path TEXT NOT NULL,
+    description TEXT NOT NULL, default_version TEXT NOT NULL, last_version INTEGER NOT NULL,
+    created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL, PRIMARY KEY (arn)
+);
+CREATE INDEX iam_policy_account ON iam_policy (account, name);
+CREATE TABLE iam_policy_version (
+    arn TEXT NOT NULL, version TEXT NOT NULL, document TEXT NOT NULL, created_at BIGINT NOT NULL,
+    PRIMARY KEY (arn, version)
+);
+
+-- Kind is user, group or role.
+CREATE TABLE iam_attachment (
+    account TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, policy_arn TEXT NOT NULL,
+    PRIMARY KEY (account, kind, name, policy_arn)
+);
+CREATE TABLE iam_inline_policy (
+    account TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, policy_name TEXT NOT NULL,
+    document TEXT NOT NULL, PRIMARY KEY (account, kind, name, policy_name)
+);
+CREATE TABLE access_key (
+    id TEXT NOT NULL, account TEXT NOT NULL, user_name TEXT, sealed_secret BYTES NOT NULL, status TEXT NOT NULL,
+    created_at BIGINT NOT NULL, last_used_at BIGINT, last_used_service TEXT, last_used_region TEXT, PRIMARY KEY (id)
+);
+CREATE INDEX access_key_user ON access_key (account, user_name);
+
+-- Temporary credentials; expiry is machine time.
+CREATE TABLE session (
+    access_key_id TEXT NOT NULL, account TEXT NOT NULL, arn TEXT NOT NULL, user_id TEXT NOT NULL,
+    principal_arn TEXT NOT NULL, session_name TEXT NOT NULL, sealed_secret BYTES NOT NULL, token_hash TEXT NOT NULL,
+    policies TEXT NOT NULL, tags TEXT NOT NULL, person TEXT, mfa BOOLEAN NOT NULL, created_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL, PRIMARY KEY (access_key_id)
+);
+CREATE INDEX session_expiry ON session (expires_at);
+CREATE TABLE kms_key (
+    id TEXT NOT NULL, account TEXT NOT NULL, region TEXT NOT NULL, arn TEXT NOT NULL, description TEXT NOT NULL,
+    manager TEXT NOT NULL, state TEXT NOT NULL, policy TEXT NOT NULL, rotation_enabled BOOLEAN NOT NULL,
+    created_at BIGINT NOT NULL, deletion_at BIGINT, PRIMARY KEY (id)
+);
+CREATE INDEX kms_key_account ON kms_key (account, region, id);
+CREATE TABLE kms_material (
+    key_id TEXT NOT NULL, version INTEGER NOT NULL, sealed BYTES NOT NULL, created_at BIGINT NOT NULL,
+    PRIMARY KEY (key_id, version)
+);
+CREATE TABLE kms_alias (
+    account TEXT NOT NULL, region TEXT NOT NULL, name TEXT NOT NULL, key_id TEXT NOT NULL,
+    created_at BIGINT NOT NULL, PRIMARY KEY (account, region, name)
+);
+CREATE TABLE vault (
+    id TEXT NOT NULL, account TEXT NOT NULL, region TEXT NOT NULL, name TEXT NOT NULL, arn TEXT NOT NULL,
+    storage TEXT NOT NULL, key_arn TEXT NOT NULL, creator_request_id TEXT NOT NULL, policy TEXT,
+    min_retention_days INTEGER, max_retention_days INTEGER, locked BOOLEAN NOT NULL, lock_at BIGINT,
+    deletion_delay_days INTEGER NOT NULL, created_at BIGINT NOT NULL, PRIMARY KEY (id),
+    UNIQUE (account, region, name)
+);
+
+-- A vault's restic repositories: one per source account and generation. The path is made of ids and never changes.
+CREATE TABLE repository (
+    id TEXT NOT NULL, vault_id TEXT NOT NULL, source_account TEXT NOT NULL, generation INTEGER NOT NULL,
+    storage TEXT NOT NULL, path TEXT NOT NULL, wrapped_password BYTES NOT NULL, key_arn TEXT NOT NULL,
+    ready BOOLEAN NOT NULL, created_at BIGINT NOT NULL, PRIMARY KEY (id),
+    UNIQUE (vault_id, source_account, generation)
+);
+CREATE TABLE recovery_point (
+    id TEXT NOT NULL, arn TEXT NOT NULL, account TEXT NOT NULL, region TEXT NOT NULL, vault_id TEXT NOT NULL,
+    vault_name TEXT NOT NULL, repository_id TEXT NOT NULL, snapshot_id TEXT NOT NULL,
+    resource_account TEXT NOT NULL, resource_arn TEXT NOT NULL, resource_type TEXT NOT NULL,
+    resource_name TEXT NOT NULL, job_id TEXT NOT NULL, status TEXT NOT NULL, status_message TEXT,
+    role_arn TEXT NOT NULL, created_by TEXT NOT NULL, created_at BIGINT NOT NULL, completed_at BIGINT NOT NULL,
+    size_bytes BIGINT NOT NULL, stored_bytes BIGINT NOT NULL, cold_after_days INTEGER, delete_after_days INTEGER,
+    cold_at BIGINT, delete_at BIGINT, storage_class TEXT NOT NULL, key_arn TEXT NOT NULL, consistency TEXT NOT NULL,
+    restore_metadata TEXT NOT NULL, problems TEXT NOT NULL, deleted_at BIGINT, purge_at BIGINT,
+    source_vault_arn TEXT, last_restored_at BIGINT, PRIMARY KEY (id)
+);
+CREATE UNIQUE INDEX recovery_point_arn ON recovery_point (account, region, arn);
+CREATE INDEX recovery_point_vault ON recovery_point (vault_id, created_at, id);
+CREATE INDEX recovery_point_resource ON recovery_point (account, region, resource_arn, created_at);
+CREATE INDEX recovery_point_snapshot ON recovery_point (repository_id, snapshot_id);
+CREATE TABLE job (
+    id TEXT NOT NULL, kind TEXT NOT NULL, account TEXT NOT NULL, region TEXT NOT NULL, state TEXT NOT NULL,
+    epoch INTEGER NOT NULL, priority INTEGER NOT NULL, site TEXT NOT NULL, organization_id TEXT,
+    unit_path TEXT NOT NULL, resource_arn TEXT NOT NULL, resource_type TEXT NOT NULL, resource_name TEXT NOT NULL,
+    resource_id BIGINT, vault_name TEXT, vault_arn TEXT, recovery_point_id TEXT, recovery_point_arn TEXT,
+    role_arn TEXT NOT NULL, document_id TEXT, plan_id TEXT, plan_name TEXT, plan_version TEXT, rule_id TEXT,
+    rule_name TEXT, selection_name TEXT, options TEXT NOT NULL, due_at BIGINT, created_at BIGINT NOT NULL,
+    start_by BIGINT NOT NULL, complete_by BIGINT, completion_window BIGINT NOT NULL, started_at BIGINT,
+    completed_at BIGINT, dispatched_at BIGINT, seen_at BIGINT, mover TEXT, attempts INTEGER NOT NULL,
+    retry_at BIGINT, message TEXT, message_category TEXT, waiting_for TEXT NOT NULL,
+    percent DOUBLE PRECISION NOT NULL, bytes_total BIGINT NOT NULL, bytes_done BIGINT NOT NULL,
+    bytes_stored BIGINT NOT NULL, result TEXT NOT NULL, parent_id TEXT, PRIMARY KEY (id)
+);
+
+-- One run makes one job per resource, however often the scheduler looks.
+CREATE UNIQUE INDEX job_run ON job (account, region, plan_name, rule_name, resource_arn, due_at);
+
+-- One backup or copy of a resource at a time.
+CREATE UNIQUE INDEX job_active ON job (account, region, resource_arn)
+    WHERE state IN ('RUNNING', 'ABORTING') AND kind IN ('BACKUP', 'COPY');
+CREATE INDEX job_open ON job (state, site, priority, start_by);
+CREATE INDEX job_account ON job (kind, account, region, created_at, id);
+CREATE INDEX job_organization ON job (kind, organization_id, region, created_at, id);
+CREATE INDEX job_resource ON job (account, region, resource_arn, created_at);
+CREATE TABLE job_transition (
+    id SERIAL_KEY, job_id TEXT NOT NULL, at BIGINT NOT NULL, state TEXT NOT NULL, epoch INTEGER NOT NULL,
+    message TEXT NOT NULL
+);
+CREATE INDEX job_transition_job ON job_transition (job_id, id);
+
+-- Runs that were missed (the server was down) and not made up for, with the reason.
+CREATE TABLE skipped_run (
+    document_id TEXT NOT NULL, plan_name TEXT NOT NULL, rule_name TEXT NOT NULL, region TEXT NOT NULL,
+    due_at BIGINT NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (document_id, plan_name, rule_name, region, due_at)
+);
+CREATE TABLE audit_entry (
+    id SERIAL_KEY, at BIGINT NOT NULL, kind TEXT NOT NULL, account TEXT NOT NULL, region TEXT NOT NULL,
+    service TEXT NOT NULL, operation TEXT NOT NULL, principal_arn TEXT NOT NULL, person TEXT,
+    source_ip TEXT NOT NULL, user_agent TEXT NOT NULL, request_id TEXT NOT NULL, decision TEXT NOT NULL,
+    reason TEXT NOT NULL, parameters TEXT NOT NULL, block BIGINT
+);
+CREATE INDEX audit_entry_at ON audit_entry (at, id);
+CREATE INDEX audit_entry_account ON audit_entry (account, id);
+CREATE INDEX audit_entry_block ON audit_entry (block, id);

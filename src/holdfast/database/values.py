@@ -1,0 +1,54 @@
+"""How values lie in columns: instants as whole microseconds since 1970, open intervals up to FOREVER, JSON as text."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import orjson
+import sqlalchemy as sa
+
+FOREVER: Final = 2**63 - 1
+"""The end of an interval that still holds."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def stamp(at: datetime) -> int:
+    """Return an aware instant as microseconds since 1970, as columns hold it."""
+    return (at - _EPOCH) // _MICROSECOND
+
+
+def stamp_or_none(at: datetime | None) -> int | None:
+    """Return `stamp(at)`, and None for None."""
+    return None if at is None else stamp(at)
+
+
+def instant(column: int) -> datetime:
+    """Return the instant that a column holds, aware and in UTC."""
+    return _EPOCH + timedelta(microseconds=column)
+
+
+def instant_or_none(column: int | None) -> datetime | None:
+    """Return `instant(column)`, and None for None and for FOREVER."""
+    return None if column is None or column == FOREVER else instant(column)
+
+
+def to_json(value: Any) -> str:
+    """Return `value` as JSON text with sorted keys, the same for equal values."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def from_json(column: str) -> Any:
+    """Return the value of a JSON column."""
+    return orjson.loads(column)
+
+
+def random_uuid(tx: sa.Connection) -> str:
+    """Return the SQL expression that gives each row a new random UUID, in the dialect of `tx`."""
+    if tx.dialect.name == "sqlite":
+        quad = "lower(hex(randomblob(2)))"
+        third = f"'4' || substr({quad}, 2)"
+        fourth = f"substr('89ab', 1 + (abs(random()) % 4), 1) || substr({quad}, 2)"
+        last = "lower(hex(randomblob(6)))"
+        return f"({quad} || {quad} || '-' || {quad} || '-' || {third} || '-' || {fourth} || '-' || {last})"
+    return "CAST(gen_random_uuid() AS TEXT)"

@@ -1,0 +1,52 @@
+"""One request on its way to a handler: who calls what, where, and the transaction it happens in."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from holdfast.access.model.caller import Caller
+from holdfast.core.clock import Clock, MachineTime
+from holdfast.core.seal import RootKey
+from holdfast.core.settings import Settings
+from holdfast.database.connection import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """What one running installation consists of, put together once in `server/app.py`."""
+
+    settings: Settings
+    root_key: RootKey
+    clock: Clock
+    machine: MachineTime
+    database: Database
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One authenticated and authorized request.
+
+    The dispatcher opens one transaction for it (reading or writing, as the operation needs), writes the audit entry of
+    a changing call in the same one, and commits it when the handler returned.
+    """
+
+    service: str
+    """The service's name as boto3 has it: `backup`, `organizations`, ..."""
+    operation: str
+    region: str
+    partition: str
+    request_id: str
+    source_ip: str
+    user_agent: str
+    caller: Caller
+    now: datetime
+    """Civil time at the start of the request."""
+    tx: sa.Connection
+    instance: Instance
+
+
+Handler = Callable[[Call, dict[str, Any]], Mapping[str, Any] | None]
+"""Takes the validated members of the operation's input shape, gives those of its output shape."""
