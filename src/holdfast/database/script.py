@@ -18,7 +18,7 @@ def run_script(migration: str) -> None:
     """
     connection = op.get_bind()
     lines = Path(migration).with_suffix(".sql").read_text(encoding="utf-8").splitlines()
-    script = "\n".join(line for line in lines if not line.startswith("--"))
+    script = "\n".join(line for line in lines if not line.lstrip().startswith("--"))
     for word, replacement in _WORDS[connection.dialect.name].items():
         script = script.replace(word, replacement)
     for statement in script.split(";\n"):

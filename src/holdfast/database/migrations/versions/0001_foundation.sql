@@ -107,7 +107,9 @@ CREATE INDEX attachment_target ON attachment (target_id, type, ends_at, sequence
 -- Distribution by reference: an effective document is stored once, by its content; a chain is a path's attachments
 -- in order; an account points to its chain, the chain to its document, each since when until when.
 CREATE TABLE document (
-    id TEXT NOT NULL, type TEXT NOT NULL, content TEXT NOT NULL, created_at BIGINT NOT NULL, PRIMARY KEY (id)
+    id TEXT NOT NULL, type TEXT NOT NULL, content TEXT NOT NULL, created_at BIGINT NOT NULL,
+    -- When its rules and selections were taken out for the scheduler; null until then.
+    installed_at BIGINT, PRIMARY KEY (id)
 );
 CREATE TABLE chain (
     id TEXT NOT NULL, organization_id TEXT NOT NULL, type TEXT NOT NULL, attachments TEXT NOT NULL, PRIMARY KEY (id)

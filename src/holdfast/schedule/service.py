@@ -1,0 +1,156 @@
+"""Due rules become job rows.
+
+`tick` is called every second or so, and by the development clock at each instant something is due. It takes the rules
+out of new documents, gives rules in force their next run, and makes the jobs of every rule whose run has come. After
+downtime only the latest missed run of a rule is made; the others are recorded as skipped, with the reason.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+import sqlalchemy as sa
+import structlog
+
+from holdfast.assessment.store import intern_selection
+from holdfast.calendar.cron import parse
+from holdfast.core.arn import partition_of
+from holdfast.database.connection import Database
+from holdfast.database.values import FOREVER, from_json, instant, stamp, to_json
+from holdfast.plan.model.derive import rules_of, selections_of
+from holdfast.plan.model.plan import Rule
+from holdfast.schedule import store
+from holdfast.schedule.store import DueRule
+
+log = structlog.get_logger()
+
+BATCH: Final = 5000
+"""How many job rows one transaction makes at most."""
+_DOCUMENTS: Final = 200
+_MISSED_AT_MOST: Final = 10_000
+_SKIPPED: Final = "the server was not running when this run was due; the latest missed run was made instead"
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """What one tick did."""
+
+    runs: int
+    jobs: int
+    skipped: int
+
+
+def tick(database: Database, *, now: datetime) -> Ticked:
+    """Make the jobs of every run that is due at `now` (civil time)."""
+    with database.transaction() as tx:
+        install_documents(tx, now=now)
+        _give_next_runs(tx, now)
+    runs = jobs = skipped = 0
+    with database.reading() as tx:
+        due = store.due_rules(tx, stamp(now))
+    for rule in due:
+        made, missed = _run(database, rule, now)
+        runs, jobs, skipped = runs + 1, jobs + made, skipped + missed
+        log.info("schedule.run", plan=rule.plan_name, rule=rule.rule_name, region=rule.region, jobs=made)
+    if due:
+        with database.transaction() as tx:
+            _give_next_runs(tx, now)
+    return Ticked(runs, jobs, skipped)
+
+
+def next_due_at(tx: sa.Connection) -> datetime | None:
+    """Return when the next run of any rule is due, None when nothing is scheduled."""
+    found = store.next_due(tx)
+    return None if found is None else instant(found)
+
+
+def install_documents(tx: sa.Connection, *, now: datetime) -> int:
+    """Take the rules and selections out of documents that are new; return of how many."""
+    new = store.documents_not_installed(tx, _DOCUMENTS)
+    for document_id, content in new:
+        _install(tx, document_id, from_json(content), now)
+    return len(new)
+
+
+def _install(tx: sa.Connection, document_id: str, document: Mapping[str, Any], now: datetime) -> None:
+    rules: list[dict[str, Any]] = []
+    selections: list[dict[str, Any]] = []
+    for plan_name, plan in document.get("plans", {}).items():
+        for rule_name, rule in rules_of(document, plan_name):
+            rules += [
+                {
+                    "document_id": document_id,
+                    "plan_name": plan_name,
+                    "rule_name": rule_name,
+                    "region": region,
+                    "rule": to_json(job_options(rule)),
+                    "schedule": rule.schedule,
+                    "timezone": rule.timezone,
+                    "start_window": int(rule.start_window.total_seconds()) * 1_000_000,
+                    "completion_window": int(rule.completion_window.total_seconds()) * 1_000_000,
+                    "vault_name": rule.vault_name,
+                }
+                for region in plan.get("regions", ())
+            ]
+        for found in selections_of(plan):
+            selections.append(
+                {
+                    "document_id": document_id,
+                    "plan_name": plan_name,
+                    "selection_name": f"{found.kind}/{found.name}",
+                    "selection_hash": intern_selection(tx, found.selection),
+                    "role_arn": found.role_arn,
+                }
+            )
+    store.install(tx, document_id, rules, selections, stamp(now))
+
+
+def job_options(rule: Rule) -> dict[str, Any]:
+    """Return what a job must know of its rule, as its `options` column holds it."""
+    return {
+        "lifecycle": asdict(rule.lifecycle),
+        "tags": dict(rule.recovery_point_tags),
+        "copies": [asdict(copy) for copy in rule.copies],
+        "continuous": rule.continuous,
+        "schedule": rule.schedule,
+        "timezone": rule.timezone,
+    }
+
+
+def _give_next_runs(tx: sa.Connection, now: datetime) -> None:
+    at = stamp(now)
+    store.retire(tx, at)
+    for expression, timezone in store.unscheduled(tx, at):
+        following = parse(expression).next_after(now, ZoneInfo(timezone))
+        store.schedule(tx, expression, timezone, FOREVER if following is None else stamp(following), at)
+
+
+def _run(database: Database, rule: DueRule, now: datetime) -> tuple[int, int]:
+    cron, zone = parse(rule.schedule), ZoneInfo(rule.timezone)
+    missed: list[int] = []
+    latest = rule.next_due_at
+    following = cron.next_after(instant(latest), zone)
+    while following is not None and following <= now and len(missed) < _MISSED_AT_MOST:
+        missed.append(latest)
+        latest = stamp(following)
+        following = cron.next_after(following, zone)
+    made = 0
+    after: int | None = 0
+    while after is not None:
+        with database.transaction() as tx:
+            count, after = store.make_jobs(
+                tx,
+                rule,
+                due_at=latest,
+                created_at=stamp(now),
+                partition=partition_of(rule.region),
+                after=after,
+                batch=BATCH,
+            )
+        made += count
+    with database.transaction() as tx:
+        if store.advance(tx, rule, FOREVER if following is None else stamp(following)):
+            store.skip(tx, rule, missed, _SKIPPED)
+    return made, len(missed)

@@ -1,0 +1,210 @@
+"""The SQL of the scheduler: rules of documents in force, and due runs turned into job rows by one statement."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy import text
+
+from holdfast.database.values import FOREVER, random_uuid
+
+BACKUP_POLICY: Final = "BACKUP_POLICY"
+
+# Documents that hold for some account at :at, by the chain it is on or by a fallback of its own.
+_IN_FORCE: Final = """
+    SELECT cd.document_id, ac.account_id
+      FROM account_chain ac
+      JOIN chain_document cd ON cd.chain_id = ac.chain_id AND cd.starts_at <= :at AND cd.ends_at > :at
+     WHERE ac.type = 'BACKUP_POLICY' AND ac.starts_at <= :at AND ac.ends_at > :at
+       AND NOT EXISTS (SELECT 1 FROM account_document own
+                        WHERE own.account_id = ac.account_id AND own.type = 'BACKUP_POLICY'
+                          AND own.starts_at <= :at AND own.ends_at > :at)
+     UNION ALL
+    SELECT document_id, account_id
+      FROM account_document
+     WHERE type = 'BACKUP_POLICY' AND starts_at <= :at AND ends_at > :at"""
+
+_NOT_INSTALLED = text(
+    "SELECT id, content FROM document WHERE type = 'BACKUP_POLICY' AND installed_at IS NULL ORDER BY id LIMIT :batch"
+)
+_MARK_INSTALLED = text("UPDATE document SET installed_at = :at WHERE id = :id")
+_ADD_RULE = text("""
+    INSERT INTO document_rule (document_id, plan_name, rule_name, region, rule, schedule, timezone, start_window,
+                               completion_window, vault_name, next_due_at)
+    VALUES (:document_id, :plan_name, :rule_name, :region, :rule, :schedule, :timezone, :start_window,
+            :completion_window, :vault_name, NULL)
+    ON CONFLICT DO NOTHING""")
+_ADD_SELECTION = text("""
+    INSERT INTO document_selection (document_id, plan_name, selection_name, selection_hash, role_arn)
+    VALUES (:document_id, :plan_name, :selection_name, :selection_hash, :role_arn)
+    ON CONFLICT DO NOTHING""")
+_RETIRE = text(f"""
+    UPDATE document_rule SET next_due_at = NULL
+     WHERE next_due_at IS NOT NULL AND next_due_at > :at
+       AND document_id NOT IN (SELECT document_id FROM ({_IN_FORCE}) held)""")
+_UNSCHEDULED = text(f"""
+    SELECT DISTINCT schedule, timezone FROM document_rule
+     WHERE next_due_at IS NULL AND document_id IN (SELECT document_id FROM ({_IN_FORCE}) held)""")
+_SCHEDULE = text(f"""
+    UPDATE document_rule SET next_due_at = :next
+     WHERE next_due_at IS NULL AND schedule = :schedule AND timezone = :timezone
+       AND document_id IN (SELECT document_id FROM ({_IN_FORCE}) held)""")
+_DUE = text("""
+    SELECT document_id, plan_name, rule_name, region, rule, schedule, timezone, start_window, completion_window,
+           vault_name, next_due_at
+      FROM document_rule WHERE next_due_at <= :now
+     ORDER BY next_due_at, document_id, plan_name, rule_name, region""")
+_NEXT = text("SELECT min(next_due_at) FROM document_rule")
+_ADVANCE = text("""
+    UPDATE document_rule SET next_due_at = :next
+     WHERE document_id = :document_id AND plan_name = :plan_name AND rule_name = :rule_name AND region = :region
+       AND next_due_at = :was""")
+_SKIP = text("""
+    INSERT INTO skipped_run (document_id, plan_name, rule_name, region, due_at, reason)
+    VALUES (:document_id, :plan_name, :rule_name, :region, :due_at, :reason)
+    ON CONFLICT DO NOTHING""")
+
+# One statement per batch makes the jobs of one due rule. What holds *at the due instant* counts: the document in force,
+# the account's place, the resource's tags. Of several selections that take a resource, the first by name. The batch is
+# cut by resource id, so that the next one goes on where this one ended; jobs that an interrupted tick made already are
+# left as they are, and returned like new ones.
+_MAKE_JOBS = f"""
+    INSERT INTO job (id, kind, account, region, state, epoch, priority, site, organization_id, unit_path, resource_arn,
+                     resource_type, resource_name, resource_id, vault_name, vault_arn, role_arn, document_id, plan_name,
+                     rule_name, selection_name, options, due_at, created_at, start_by, completion_window, attempts,
+                     waiting_for, percent, bytes_total, bytes_done, bytes_stored, result)
+    SELECT {{uuid}}, 'BACKUP', taken.account, taken.region, 'CREATED', 0, :priority, taken.site, taken.organization_id,
+           taken.path, taken.arn, taken.type, taken.name, taken.id, CAST(:vault_name AS TEXT),
+           'arn:' || :partition || ':backup:' || taken.region || ':' || taken.account || ':backup-vault:' || :vault_name,
+           replace((SELECT role_arn FROM document_selection s
+                     WHERE s.document_id = :document_id AND s.plan_name = :plan_name
+                       AND s.selection_name = taken.selection_name), '$account', taken.account),
+           CAST(:document_id AS TEXT), CAST(:plan_name AS TEXT), CAST(:rule_name AS TEXT), taken.selection_name,
+           CAST(:options AS TEXT), CAST(:at AS BIGINT), CAST(:created_at AS BIGINT), CAST(:start_by AS BIGINT),
+           CAST(:completion_window AS BIGINT), 0, '', 0, 0, 0, 0, '{{{{}}}}'
+      FROM (SELECT r.id, r.account, r.region, r.arn, r.type, r.name, r.site, p.organization_id, p.path,
+                   min(ds.selection_name) AS selection_name
+              FROM ({_IN_FORCE}) held
+              JOIN placement p ON p.account_id = held.account_id AND p.starts_at <= :at AND p.ends_at > :at
+              JOIN resource r ON r.account = held.account_id AND r.region = :region AND r.id > :after
+              JOIN resource_interval ri ON ri.resource_id = r.id AND ri.starts_at <= :at AND ri.ends_at > :at
+              JOIN document_selection ds ON ds.document_id = held.document_id AND ds.plan_name = :plan_name
+              JOIN verdict v ON v.selection_hash = ds.selection_hash AND v.class_id = ri.class_id AND v.selected
+             WHERE held.document_id = :document_id
+               AND NOT EXISTS (SELECT 1 FROM organization o
+                                 JOIN setting s ON s.account = o.management_account
+                                WHERE o.id = p.organization_id AND s.region = :region
+                                  AND s.name = 'opt-in:' || r.type AND s.value = 'false')
+             GROUP BY r.id, r.account, r.region, r.arn, r.type, r.name, r.site, p.organization_id, p.path
+             ORDER BY r.id
+             LIMIT :batch) taken
+     WHERE true
+    ON CONFLICT (account, region, plan_name, rule_name, resource_arn, due_at) DO UPDATE SET due_at = excluded.due_at
+    RETURNING resource_id"""
+
+
+@dataclass(frozen=True, slots=True)
+class DueRule:
+    """A rule of a document whose next run has come."""
+
+    document_id: str
+    plan_name: str
+    rule_name: str
+    region: str
+    rule: str
+    """The rule's options for its jobs, as JSON."""
+    schedule: str
+    timezone: str
+    start_window: int
+    completion_window: int
+    vault_name: str
+    next_due_at: int
+
+
+def documents_not_installed(tx: sa.Connection, batch: int) -> Sequence[tuple[str, str]]:
+    """Return id and content of backup documents whose rules the scheduler does not have yet."""
+    return [(row.id, row.content) for row in tx.execute(_NOT_INSTALLED, {"batch": batch})]
+
+
+def install(
+    tx: sa.Connection,
+    document_id: str,
+    rules: Sequence[Mapping[str, Any]],
+    selections: Sequence[Mapping[str, Any]],
+    at: int,
+) -> None:
+    """Keep the rules and selections of a document."""
+    if rules:
+        tx.execute(_ADD_RULE, [dict(rule) for rule in rules])
+    if selections:
+        tx.execute(_ADD_SELECTION, [dict(selection) for selection in selections])
+    tx.execute(_MARK_INSTALLED, {"id": document_id, "at": at})
+
+
+def retire(tx: sa.Connection, at: int) -> None:
+    """Take the next run from rules of documents that hold nowhere any more and whose last run is done."""
+    tx.execute(_RETIRE, {"at": at})
+
+
+def unscheduled(tx: sa.Connection, at: int) -> Sequence[tuple[str, str]]:
+    """Return schedule and time zone of rules in force that have no next run yet."""
+    return [(row.schedule, row.timezone) for row in tx.execute(_UNSCHEDULED, {"at": at})]
+
+
+def schedule(tx: sa.Connection, expression: str, timezone: str, following: int, at: int) -> None:
+    """Give every rule in force with this schedule and no next run its next run."""
+    tx.execute(_SCHEDULE, {"schedule": expression, "timezone": timezone, "next": following, "at": at})
+
+
+def due_rules(tx: sa.Connection, now: int) -> Sequence[DueRule]:
+    """Return the rules whose next run has come, earliest first."""
+    return [DueRule(*row) for row in tx.execute(_DUE, {"now": now})]
+
+
+def next_due(tx: sa.Connection) -> int | None:
+    """Return when the next run of any rule is due, None when nothing is scheduled."""
+    found = tx.execute(_NEXT).scalar_one()
+    return None if found is None or found == FOREVER else int(found)
+
+
+def advance(tx: sa.Connection, rule: DueRule, following: int) -> bool:
+    """Move the rule to its next run; return False when somebody else has moved it already."""
+    where = {"document_id": rule.document_id, "plan_name": rule.plan_name, "rule_name": rule.rule_name}
+    values = {**where, "region": rule.region, "next": following, "was": rule.next_due_at}
+    return tx.execute(_ADVANCE, values).rowcount == 1
+
+
+def skip(tx: sa.Connection, rule: DueRule, missed: Sequence[int], reason: str) -> None:
+    """Record runs that are not made, with the reason."""
+    where = {"document_id": rule.document_id, "plan_name": rule.plan_name, "rule_name": rule.rule_name}
+    if missed:
+        tx.execute(_SKIP, [{**where, "region": rule.region, "due_at": due_at, "reason": reason} for due_at in missed])
+
+
+def make_jobs(
+    tx: sa.Connection, rule: DueRule, *, due_at: int, created_at: int, partition: str, after: int, batch: int
+) -> tuple[int, int | None]:
+    """Make the jobs of one due rule for at most `batch` resources with ids above `after`.
+
+    Returns:
+        How many jobs the batch has, and the resource id to go on after; None when that was the last batch.
+    """
+    values = {
+        "document_id": rule.document_id,
+        "plan_name": rule.plan_name,
+        "rule_name": rule.rule_name,
+        "region": rule.region,
+        "vault_name": rule.vault_name,
+        "options": rule.rule,
+        "partition": partition,
+        "priority": 5,
+        "at": due_at,
+        "created_at": created_at,
+        "start_by": created_at + rule.start_window,
+        "completion_window": rule.completion_window,
+        "after": after,
+        "batch": batch,
+    }
+    made = tx.execute(text(_MAKE_JOBS.format(uuid=random_uuid(tx))), values).scalars().all()
+    return len(made), (max(made) if len(made) == batch else None)
