@@ -1,6 +1,7 @@
-"""Who calls: the principal behind a verified signature."""
+"""Who calls: the principal behind a request, and the person behind the principal."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 
@@ -18,25 +19,61 @@ class CallerKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """The human being behind a session, as the identity provider names them; kept through chained roles."""
+    """The human being behind a session, as an identity provider names them."""
 
     issuer: str
     subject: str
 
+    def __str__(self) -> str:
+        return f"{self.subject} ({self.issuer})"
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The principal of one request."""
+    """Who calls, with everything that policies may ask about them."""
 
     account: str
-    """The account of 12 digits that the principal belongs to."""
     arn: str
-    """As GetCallerIdentity gives it: a user's ARN, an assumed role's session ARN, or the account's root ARN."""
+    """The ARN that GetCallerIdentity gives: of the user, or of the session in a role."""
     user_id: str
-    """As GetCallerIdentity gives it: `AIDA...`, `AROA...:SESSION`, or the account id for root."""
+    """The unique id; for a session, the role's id, a colon and the session's name."""
     principal_arn: str
-    """What `aws:PrincipalArn` is: the user's, the role's (not the session's), or the root's ARN."""
+    """The ARN of the user, or of the role that a session acts in."""
     kind: CallerKind
-    session_name: str | None = None
     person: Person | None = None
+    session_name: str | None = None
+    access_key_id: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
+    """The principal's tags, those of the session first in force."""
+    is_service_linked: bool = False
+    """Acts in a service-linked role, which control policies of the organization do not bind."""
     mfa: bool = False
+    """Whether a second factor was given when the session began."""
+    issued_at: datetime | None = None
+    """When the temporary credential was made; None for a long-term key."""
+    source_identity: str | None = None
+    federated_provider: str | None = None
+    organization_id: str | None = None
+    organization_path: str | None = None
+    """`o-ID/r-ID/ou-ID/`: the path of the unit that the account is in."""
+
+    @property
+    def unique_id(self) -> str:
+        """The unique id of the user or role, without a session's name."""
+        return self.user_id.partition(":")[0]
+
+    @property
+    def name(self) -> str | None:
+        """The friendly name of a user; nobody else has one."""
+        return self.principal_arn.rpartition("/")[2] if self.kind is CallerKind.USER else None
+
+
+def root_caller(account: str, *, partition: str = "aws", access_key_id: str = "") -> Caller:
+    """Return the root user of `account`."""
+    arn = f"arn:{partition}:iam::{account}:root"
+    return Caller(account, arn, account, arn, CallerKind.ROOT, access_key_id=access_key_id)
+
+
+def service_caller(service: str, *, account: str = "") -> Caller:
+    """Return one of Holdfast's own services, such as `backup.amazonaws.com`, acting on behalf of `account`."""
+    return Caller(account, service, service, service, CallerKind.SERVICE)
