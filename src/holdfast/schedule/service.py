@@ -94,16 +94,16 @@ def _install(tx: sa.Connection, document_id: str, document: Mapping[str, Any], n
                 }
                 for region in plan.get("regions", ())
             ]
-        for found in selections_of(plan):
-            selections.append(
-                {
-                    "document_id": document_id,
-                    "plan_name": plan_name,
-                    "selection_name": f"{found.kind}/{found.name}",
-                    "selection_hash": intern_selection(tx, found.selection),
-                    "role_arn": found.role_arn,
-                }
-            )
+        selections += [
+            {
+                "document_id": document_id,
+                "plan_name": plan_name,
+                "selection_name": f"{found.kind}/{found.name}",
+                "selection_hash": intern_selection(tx, found.selection),
+                "role_arn": found.role_arn,
+            }
+            for found in selections_of(plan)
+        ]
     store.install(tx, document_id, rules, selections, stamp(now))
 
 

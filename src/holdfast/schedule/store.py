@@ -76,7 +76,7 @@ _MAKE_JOBS = f"""
                      waiting_for, percent, bytes_total, bytes_done, bytes_stored, result)
     SELECT {{uuid}}, 'BACKUP', taken.account, taken.region, 'CREATED', 0, :priority, taken.site, taken.organization_id,
            taken.path, taken.arn, taken.type, taken.name, taken.id, CAST(:vault_name AS TEXT),
-           'arn:' || :partition || ':backup:' || taken.region || ':' || taken.account || ':backup-vault:' || :vault_name,
+           replace(:vault_arn, '$account', taken.account),
            replace((SELECT role_arn FROM document_selection s
                      WHERE s.document_id = :document_id AND s.plan_name = :plan_name
                        AND s.selection_name = taken.selection_name), '$account', taken.account),
@@ -95,7 +95,7 @@ _MAKE_JOBS = f"""
                AND NOT EXISTS (SELECT 1 FROM organization o
                                  JOIN setting s ON s.account = o.management_account
                                 WHERE o.id = p.organization_id AND s.region = :region
-                                  AND s.name = 'opt-in:' || r.type AND s.value = 'false')
+                                  AND s.name = 'opt-in ' || r.type AND s.value = 'false')
              GROUP BY r.id, r.account, r.region, r.arn, r.type, r.name, r.site, p.organization_id, p.path
              ORDER BY r.id
              LIMIT :batch) taken
@@ -197,7 +197,7 @@ def make_jobs(
         "region": rule.region,
         "vault_name": rule.vault_name,
         "options": rule.rule,
-        "partition": partition,
+        "vault_arn": f"arn:{partition}:backup:{rule.region}:$account:backup-vault:{rule.vault_name}",
         "priority": 5,
         "at": due_at,
         "created_at": created_at,
