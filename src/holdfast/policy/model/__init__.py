@@ -1,0 +1,1 @@
+"""What policies say and how they combine: documents, inheritance, admission and validation; pure."""
