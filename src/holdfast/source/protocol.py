@@ -19,7 +19,9 @@ from holdfast.core.errors import (
     UnavailableError,
 )
 from holdfast.core.settings import HostGrant
+from holdfast.repository.chunk import ChunkClass
 from holdfast.repository.entry import Entry, Problem
+from holdfast.repository.parent import ParentTree
 
 
 class SourceError(HoldfastError):
@@ -92,16 +94,6 @@ class Consistency(StrEnum):
     """All of one instant at which the application itself calls its data consistent."""
 
 
-class ChunkClass(StrEnum):
-    """How content is best cut into chunks."""
-
-    FILE = "file"
-    ROWS = "rows"
-    """Table data, where small changes are scattered: small chunks."""
-    IMAGE = "image"
-    """Blocks of a fixed size."""
-
-
 @dataclass(frozen=True, slots=True)
 class SourceSecret:
     """A username and a password, handed to the connector and to nobody else."""
@@ -153,11 +145,11 @@ class Source(Protocol):
         """How the content is best cut."""
         ...
 
-    def entries(self, parent: Any = None) -> Iterator[Entry]:
-        """Yield everything once, in the order that `repository.entry` asks for.
+    def entries(self, parent: ParentTree | None = None) -> Iterator[Entry | Problem]:
+        """Yield everything once, and what is missing of it, in the order that `repository.entry` asks for.
 
-        `parent` is what `repository.filetree` compares with: the last snapshot of the same resource, for sources that
-        can tell what has not changed since; others let it be.
+        `parent` is the last snapshot of the same resource, for sources that can tell what has not changed since.
+        A file's content is read before the next entry is asked for.
 
         Raises:
             SourceError: the source cannot be read on.
