@@ -17,7 +17,7 @@ _BLOCK: Final = 1 << 20
 AWKWARD_NAMES: Final = (
     b"plain.txt",
     b"with space.txt",
-    b'quotes "double" and \'single\'.txt',
+    b"quotes \"double\" and 'single'.txt",
     b"new\nline.txt",
     b"back\\slash.txt",
     "grüße-日本.txt".encode(),

@@ -47,9 +47,7 @@ class Token:
     parameters_hash: str
 
 
-def token_of(
-    *, account: str, region: str, operation: str, member: str, parameters: Mapping[str, Any]
-) -> Token | None:
+def token_of(*, account: str, region: str, operation: str, member: str, parameters: Mapping[str, Any]) -> Token | None:
     """Return the token among a request's parameters, None when the client sent none."""
     token = parameters.get(member)
     if not token:

@@ -1,10 +1,10 @@
 """The configuration file, read into `core.settings.Settings`. Every key is known, or it is an error that names it.
 
-    [server]             listen = "127.0.0.1:8420"   database = "sqlite:///control.db"   default_region = "eu-north-1"
-    [storage.NAME]       url = "file:///srv/vaults"   fault_domain = "house-1"   (and credentials of the storage)
-    [regions.NAME]       storage = "NAME"
-    [site.NAME]          concurrency = 4   regions = ["*"]
-    [[grant]]            url_prefix = "file:///srv"   read = true   restore = false
+[server]             listen = "127.0.0.1:8420"   database = "sqlite:///control.db"   default_region = "eu-north-1"
+[storage.NAME]       url = "file:///srv/vaults"   fault_domain = "house-1"   (and credentials of the storage)
+[regions.NAME]       storage = "NAME"
+[site.NAME]          concurrency = 4   regions = ["*"]
+[[grant]]            url_prefix = "file:///srv"   read = true   restore = false
 """
 
 import os
@@ -69,7 +69,9 @@ def load_configuration(
     document = _read(directory.configuration)
     _only_known(document, {"server", "storage", "regions", "site", "grant"}, "")
     server = _table(document, "server")
-    _only_known(server, {"listen", "database", "default_region", "certificate", "private_key", "heartbeat_seconds"}, "server.")
+    _only_known(
+        server, {"listen", "database", "default_region", "certificate", "private_key", "heartbeat_seconds"}, "server."
+    )
     storages = _storages(directory, _table(document, "storage"))
     regions = _regions(_table(document, "regions"), storages)
     default_region = str(server.get("default_region", "us-east-1"))
@@ -129,7 +131,9 @@ def _storages(directory: DataDirectory, table: Mapping[str, Any]) -> dict[str, S
     storages = {}
     for name, body in table.items():
         if "url" not in body:
-            raise ConfigurationError(f'storage.{name} needs a url, such as "file:///srv/vaults" or "s3://bucket/prefix"')
+            raise ConfigurationError(
+                f'storage.{name} needs a url, such as "file:///srv/vaults" or "s3://bucket/prefix"'
+            )
         options = {key: _expanded(str(value), f"storage.{name}.{key}") for key, value in body.items()}
         url, fault_domain = options.pop("url"), options.pop("fault_domain", name)
         storages[name] = StorageSettings(name, url, fault_domain, options)

@@ -1,10 +1,10 @@
 """The data directory: what lies in it, how it is made, and whose it is.
 
-    holdfast.toml   configuration          stamp.json   which mode made it, and its format
-    control.db      the control database   root.key     the root key, unless it is given from outside
-    recovery.pub    the recovery key's public half
-    storage/        vaults, unless they are configured elsewhere
-    sandbox/        in development mode, what accounts may read and restore into
+holdfast.toml   configuration          stamp.json   which mode made it, and its format
+control.db      the control database   root.key     the root key, unless it is given from outside
+recovery.pub    the recovery key's public half
+storage/        vaults, unless they are configured elsewhere
+sandbox/        in development mode, what accounts may read and restore into
 """
 
 import base64

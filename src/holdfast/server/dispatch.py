@@ -24,8 +24,6 @@ from holdfast.wire.model import load_service
 
 log = structlog.get_logger()
 
-ANONYMOUS_ACCOUNT = ""
-
 
 @dataclass(frozen=True, slots=True)
 class Dispatcher:
@@ -91,6 +89,7 @@ class Dispatcher:
             request_id=received.request_id,
             source_ip=received.source_ip,
             user_agent=received.user_agent,
+            access_key_id=received.access_key_id,
             caller=caller,
             now=self.instance.clock.now(),
             tx=tx,

@@ -17,7 +17,17 @@ from holdfast.database.values import stamp, to_json
 
 _LONGEST_VALUE: Final = 2000
 _SECRET_MEMBERS: Final = frozenset(
-    {"Value", "SecretAccessKey", "SessionToken", "Password", "NewPassword", "OldPassword", "Plaintext", "TokenCode", "WebIdentityToken"}
+    {
+        "Value",
+        "SecretAccessKey",
+        "SessionToken",
+        "Password",
+        "NewPassword",
+        "OldPassword",
+        "Plaintext",
+        "TokenCode",
+        "WebIdentityToken",
+    }
 )
 _INSERT = text("""
     INSERT INTO audit_entry (at, kind, account, region, service, operation, principal_arn, person, source_ip, user_agent,

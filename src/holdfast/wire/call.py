@@ -26,6 +26,23 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True)
+class Received:
+    """One authenticated, parsed and validated request, before its transaction is open and its caller is let in."""
+
+    service: str
+    """The service as boto3 names it: `backup`, `organizations`, `holdfast`, ..."""
+    operation: str
+    region: str
+    """The region of the signature's scope."""
+    partition: str
+    request_id: str
+    source_ip: str
+    user_agent: str
+    access_key_id: str
+    """Empty for the few operations that need no signature."""
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """One authenticated and authorized request.
 
@@ -34,13 +51,13 @@ class Call:
     """
 
     service: str
-    """The service's name as boto3 has it: `backup`, `organizations`, ..."""
     operation: str
     region: str
     partition: str
     request_id: str
     source_ip: str
     user_agent: str
+    access_key_id: str
     caller: Caller
     now: datetime
     """Civil time at the start of the request."""
@@ -49,4 +66,8 @@ class Call:
 
 
 Handler = Callable[[Call, dict[str, Any]], Mapping[str, Any] | None]
-"""Takes the validated members of the operation's input shape, gives those of its output shape."""
+"""Takes the validated members of the operation's input shape, gives those of its output shape.
+
+Instants are aware datetimes and blobs are bytes, both ways. Members that are None are left out of the answer; members
+that the model does not know are a mistake in the program.
+"""

@@ -1,0 +1,246 @@
+"""How errors sound to clients: the one table from what went wrong to the code, status and members of each service.
+
+A class that is not in the table sounds like the nearest class above it that is. Whoever declares a narrower class
+adds it here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from holdfast.core.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    DamagedError,
+    DeniedError,
+    HoldfastError,
+    InvalidInputError,
+    InvalidStateError,
+    LimitExceededError,
+    NotFoundError,
+    UnavailableError,
+)
+from holdfast.wire.jsonbody import MalformedBodyError
+from holdfast.wire.model import Service
+from holdfast.wire.paging import InvalidPageTokenError
+from holdfast.wire.protocol import ErrorReply, UnknownOperationError
+from holdfast.wire.signature import Flaw, SignatureError
+from holdfast.wire.validation import Fault, InvalidParametersError
+
+
+class UnsupportedOperationError(HoldfastError):
+    """The service has this operation, Holdfast has not."""
+
+    def __init__(self, service: str, operation: str) -> None:
+        super().__init__(
+            f"Holdfast does not offer the operation {operation} of {service}. Calling it again will not help"
+        )
+
+
+class ExpiredSessionError(DeniedError):
+    """The session that a request was signed with has ended."""
+
+
+class TooManyCallsError(UnavailableError):
+    """More calls came in at once than are let wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """What one service calls an error; a status only where it is not the one of the model, or 400."""
+
+    code: str
+    status: int | None = None
+    members: Mapping[str, Any] = field(default_factory=dict)
+
+
+EVERYWHERE = "*"
+"""Stands for the services that an error has no code of its own for."""
+
+CODES: dict[type[Exception], dict[str, Code]] = {
+    HoldfastError: {EVERYWHERE: Code("InvalidRequestException"), "organizations": Code("ConstraintViolationException")},
+    NotFoundError: {
+        EVERYWHERE: Code("ResourceNotFoundException"),
+        "iam": Code("NoSuchEntity"),
+        "kms": Code("NotFoundException"),
+        "organizations": Code("TargetNotFoundException"),
+        "resourcegroupstaggingapi": Code("InvalidParameterException"),
+    },
+    AlreadyExistsError: {
+        EVERYWHERE: Code("AlreadyExistsException"),
+        "holdfast": Code("ConflictException"),
+        "iam": Code("EntityAlreadyExists"),
+        "organizations": Code("ConflictException"),
+    },
+    InvalidInputError: {
+        EVERYWHERE: Code("ValidationException"),
+        "backup": Code("InvalidParameterValueException"),
+        "iam": Code("InvalidInput"),
+        "organizations": Code("InvalidInputException", members={"Reason": "INVALID_PATTERN"}),
+        "resourcegroupstaggingapi": Code("InvalidParameterException"),
+        "sts": Code("ValidationError"),
+    },
+    InvalidPageTokenError: {
+        EVERYWHERE: Code("ValidationException"),
+        "backup": Code("InvalidParameterValueException"),
+        "iam": Code("ValidationError"),
+        "kms": Code("InvalidMarkerException"),
+        "organizations": Code("InvalidInputException", members={"Reason": "INVALID_NEXT_TOKEN"}),
+        "resourcegroupstaggingapi": Code("PaginationTokenExpiredException"),
+    },
+    InvalidStateError: {
+        EVERYWHERE: Code("InvalidRequestException"),
+        "iam": Code("DeleteConflict"),
+        "kms": Code("KMSInvalidStateException"),
+        "organizations": Code("ConstraintViolationException"),
+    },
+    LimitExceededError: {
+        EVERYWHERE: Code("LimitExceededException"),
+        "iam": Code("LimitExceeded"),
+        "organizations": Code("ConstraintViolationException"),
+    },
+    ConflictError: {
+        EVERYWHERE: Code("ConflictException"),
+        "iam": Code("ConcurrentModification"),
+        "organizations": Code("ConcurrentModificationException"),
+        "resourcegroupstaggingapi": Code("ConstraintViolationException"),
+    },
+    DeniedError: {
+        EVERYWHERE: Code("AccessDeniedException"),
+        "iam": Code("AccessDenied", 403),
+        "sts": Code("AccessDenied", 403),
+        "backup": Code("AccessDeniedException", 403),
+        "holdfast": Code("AccessDeniedException", 403),
+    },
+    ExpiredSessionError: {
+        EVERYWHERE: Code("ExpiredTokenException"),
+        "iam": Code("ExpiredToken", 403),
+        "sts": Code("ExpiredToken", 403),
+        "backup": Code("ExpiredTokenException", 403),
+        "holdfast": Code("ExpiredTokenException", 403),
+    },
+    # Clients call again after a 500; damaged bytes do not mend by that, so these are refusals.
+    DamagedError: {EVERYWHERE: Code("InvalidResourceStateException"), "kms": Code("KMSInvalidStateException")},
+    UnavailableError: {
+        EVERYWHERE: Code("ServiceUnavailableException", 500),
+        "iam": Code("ServiceUnavailable", 503),
+        "kms": Code("KeyUnavailableException", 500),
+        "organizations": Code("ServiceException", 500),
+        "sts": Code("ServiceUnavailable", 503),
+    },
+    TooManyCallsError: {
+        EVERYWHERE: Code("ThrottlingException", 429),
+        "iam": Code("Throttling", 400),
+        "organizations": Code("TooManyRequestsException"),
+        "sts": Code("Throttling", 400),
+    },
+    UnsupportedOperationError: {
+        EVERYWHERE: Code("UnsupportedOperationException"),
+        "organizations": Code("UnsupportedAPIEndpointException"),
+    },
+    UnknownOperationError: {
+        EVERYWHERE: Code("UnknownOperationException"),
+        "cloudformation": Code("InvalidAction"),
+        "iam": Code("InvalidAction"),
+        "sns": Code("InvalidAction"),
+        "sts": Code("InvalidAction"),
+    },
+    MalformedBodyError: {
+        EVERYWHERE: Code("SerializationException"),
+        "cloudformation": Code("MalformedInput"),
+        "iam": Code("MalformedInput"),
+        "sns": Code("MalformedInput"),
+        "sts": Code("MalformedInput"),
+    },
+}
+
+_QUERY_FLAWS = {
+    Flaw.MISSING: Code("MissingAuthenticationToken", 403),
+    Flaw.INCOMPLETE: Code("IncompleteSignature", 403),
+    Flaw.UNKNOWN_KEY: Code("InvalidClientTokenId", 403),
+    Flaw.MISMATCH: Code("SignatureDoesNotMatch", 403),
+    Flaw.SKEWED: Code("SignatureDoesNotMatch", 403),
+    Flaw.EXPIRED_SESSION: Code("ExpiredToken", 403),
+    Flaw.WRONG_SCOPE: Code("SignatureDoesNotMatch", 403),
+}
+_JSON_FLAWS = {
+    Flaw.MISSING: Code("MissingAuthenticationTokenException", 403),
+    Flaw.INCOMPLETE: Code("IncompleteSignatureException", 403),
+    Flaw.UNKNOWN_KEY: Code("UnrecognizedClientException", 403),
+    Flaw.MISMATCH: Code("InvalidSignatureException", 403),
+    Flaw.SKEWED: Code("InvalidSignatureException", 403),
+    Flaw.EXPIRED_SESSION: Code("ExpiredTokenException", 403),
+    Flaw.WRONG_SCOPE: Code("InvalidSignatureException", 403),
+}
+
+# AWS Organizations API Reference, "InvalidInputException": its reasons.
+_ORGANIZATIONS_REASONS = {
+    Fault.MISSING: "INPUT_REQUIRED",
+    Fault.TYPE: "INVALID_PATTERN",
+    Fault.ENUM: "INVALID_ENUM",
+    Fault.PATTERN: "INVALID_PATTERN",
+    Fault.TOO_SHORT: "MIN_LENGTH_EXCEEDED",
+    Fault.TOO_LONG: "MAX_LENGTH_EXCEEDED",
+    Fault.TOO_SMALL: "MIN_VALUE_EXCEEDED",
+    Fault.TOO_LARGE: "MAX_VALUE_EXCEEDED",
+    Fault.UNION: "INVALID_PATTERN",
+}
+_VALIDATION_CODES = {
+    "backup": "InvalidParameterValueException",
+    "cloudformation": "ValidationError",
+    "cloudtrail": "InvalidParameterCombinationException",
+    "iam": "ValidationError",
+    "organizations": "InvalidInputException",
+    "ram": "InvalidParameterException",
+    "resourcegroupstaggingapi": "InvalidParameterException",
+    "sns": "InvalidParameter",
+    "sts": "ValidationError",
+}
+_INTERNAL = {
+    "backup": Code("ServiceUnavailableException", 500),
+    "iam": Code("ServiceFailure", 500),
+    "kms": Code("KMSInternalException", 500),
+    "organizations": Code("ServiceException", 500),
+}
+
+
+def error_reply(service: Service, error: Exception) -> ErrorReply | None:
+    """Return how `service` tells a client of `error`, None if the error is none that a client should be told of."""
+    if isinstance(error, InvalidParametersError):
+        return _validation_reply(service, error)
+    if isinstance(error, SignatureError):
+        code = (_QUERY_FLAWS if service.protocol == "query" else _JSON_FLAWS)[error.flaw]
+        return ErrorReply(code.code, str(error), code.status or 403)
+    for kind in type(error).__mro__:
+        codes = CODES.get(kind)
+        if codes is not None:
+            return _reply(service, codes.get(service.name) or codes[EVERYWHERE], error)
+    return None
+
+
+def internal_reply(service: Service, request_id: str) -> ErrorReply:
+    """Return the reply to a call that failed for a reason which only the log knows."""
+    code = _INTERNAL.get(service.name, Code("InternalServerException", 500))
+    sentence = f"The call failed inside the server. Its log tells why, under request id {request_id}"
+    return ErrorReply(code.code, sentence, code.status or 500)
+
+
+def _reply(service: Service, code: Code, error: Exception) -> ErrorReply:
+    modelled = service.errors.get(code.code)
+    status = code.status or (modelled.status if modelled is not None else None) or 400
+    members = dict(code.members)
+    reason = getattr(error, "reason", None)
+    if isinstance(reason, str) and modelled is not None and "Reason" in modelled.members:
+        members["Reason"] = reason
+    return ErrorReply(code.code, str(error), status, members)
+
+
+def _validation_reply(service: Service, error: InvalidParametersError) -> ErrorReply:
+    problems = error.problems
+    count = f"{len(problems)} validation error{'s' if len(problems) > 1 else ''} detected"
+    sentence = f"{count}: {'; '.join(each.sentence for each in problems)}"
+    if service.name == "organizations":
+        return ErrorReply("InvalidInputException", sentence, 400, {"Reason": _ORGANIZATIONS_REASONS[problems[0].fault]})
+    if service.name == "backup" and all(each.fault is Fault.MISSING for each in problems):
+        return ErrorReply("MissingParameterValueException", sentence)
+    return ErrorReply(_VALIDATION_CODES.get(service.name, "ValidationException"), sentence)
