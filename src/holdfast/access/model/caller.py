@@ -40,8 +40,8 @@ class Caller:
     principal_arn: str
     """The ARN of the user, or of the role that a session acts in."""
     kind: CallerKind
-    person: Person | None = None
     session_name: str | None = None
+    person: Person | None = None
     access_key_id: str = ""
     tags: tuple[tuple[str, str], ...] = ()
     """The principal's tags, those of the session first in force."""

@@ -253,7 +253,7 @@ def _statement(shape: Any, number: int, kind: DocumentKind, *, with_variables: b
     if kind is not DocumentKind.RESOURCE and _SID.match(sid) is None:
         raise MalformedPolicyError(f"Sid takes letters and digits only, not {sid!r}")
     effect = shape.get("Effect")
-    if effect not in {"Allow", "Deny"}:
+    if effect not in ("Allow", "Deny"):
         given = "none is given" if effect is None else f"not {effect!r}"
         raise MalformedPolicyError(f"Effect is Allow or Deny (in this letter case), {given}")
     principals, is_not_principal = _principals(shape, kind, effect)
