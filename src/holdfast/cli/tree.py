@@ -62,7 +62,7 @@ def make_tree(root: Path, *, theme: str, files: int) -> None:
         image.write(b"ends")
     script = os.path.join(top, b"run.sh")
     _write(script, b"#!/bin/sh\necho restored\n")
-    os.chmod(script, 0o750)
+    os.chmod(script, 0o740)
     _write(os.path.join(top, b"empty.txt"), b"")
     for n, path in enumerate(sorted(_walk(top))):
         if not os.path.islink(path):

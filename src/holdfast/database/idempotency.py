@@ -20,15 +20,16 @@ from holdfast.database.values import stamp
 KEPT: Final = timedelta(days=1)
 
 _FIND = text(
-    "SELECT parameters_hash, answer FROM idempotency"
-    " WHERE account = :account AND region = :region AND operation = :operation AND token = :token AND created_at > :since"
+    "SELECT parameters_hash, answer FROM idempotency WHERE account = :account AND region = :region"
+    " AND operation = :operation AND token = :token AND created_at > :since"
 )
 _FORGET = text("DELETE FROM idempotency WHERE created_at <= :since")
 _KEEP = text(
     "INSERT INTO idempotency (account, region, operation, token, parameters_hash, answer, created_at)"
     " VALUES (:account, :region, :operation, :token, :hash, :answer, :at)"
     " ON CONFLICT (account, region, operation, token)"
-    " DO UPDATE SET parameters_hash = excluded.parameters_hash, answer = excluded.answer, created_at = excluded.created_at"
+    " DO UPDATE SET parameters_hash = excluded.parameters_hash, answer = excluded.answer,"
+    " created_at = excluded.created_at"
 )
 
 
@@ -68,8 +69,8 @@ def earlier_answer(tx: sa.Connection, token: Token, *, now: datetime) -> Mapping
         return None
     if row.parameters_hash != token.parameters_hash:
         raise TokenReusedError(
-            f"the idempotency token {token.token!r} was used for another {token.operation} request within the last day; "
-            "send a new token, or the same parameters"
+            f"the idempotency token {token.token!r} was used for another {token.operation} request within the last "
+            "day; send a new token, or the same parameters"
         )
     answer: Mapping[str, Any] = _read(orjson.loads(row.answer))
     return answer

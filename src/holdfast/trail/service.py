@@ -30,8 +30,8 @@ _SECRET_MEMBERS: Final = frozenset(
     }
 )
 _INSERT = text("""
-    INSERT INTO audit_entry (at, kind, account, region, service, operation, principal_arn, person, source_ip, user_agent,
-                             request_id, decision, reason, parameters)
+    INSERT INTO audit_entry (at, kind, account, region, service, operation, principal_arn, person, source_ip,
+                             user_agent, request_id, decision, reason, parameters)
     VALUES (:at, :kind, :account, :region, :service, :operation, :principal_arn, :person, :source_ip, :user_agent,
             :request_id, :decision, :reason, :parameters)""")
 
