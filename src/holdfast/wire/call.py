@@ -12,6 +12,7 @@ from holdfast.core.clock import Clock, MachineTime
 from holdfast.core.seal import RootKey
 from holdfast.core.settings import Settings
 from holdfast.database.connection import Database
+from holdfast.wire.paging import PageTokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Instance:
     clock: Clock
     machine: MachineTime
     database: Database
+    tokens: PageTokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,22 @@ class Call:
     """Civil time at the start of the request."""
     tx: sa.Connection
     instance: Instance
+
+    def page_position(self, filters: Mapping[str, Any], token: str | None) -> Any:
+        """Return the position that a page token of this operation stands for, None for the first page.
+
+        Raises:
+            InvalidPageTokenError: it was not given to this account for these filters.
+        """
+        return None if token is None else self.instance.tokens.read(self._scope, filters, token)
+
+    def page_token(self, filters: Mapping[str, Any], position: Any) -> str | None:
+        """Return the token of the page after `position` (a JSON value), None when there is no such page."""
+        return None if position is None else self.instance.tokens.issue(self._scope, filters, position)
+
+    @property
+    def _scope(self) -> str:
+        return f"{self.service}:{self.operation}:{self.caller.account}:{self.region}"
 
 
 Handler = Callable[[Call, dict[str, Any]], Mapping[str, Any] | None]
