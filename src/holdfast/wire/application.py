@@ -25,6 +25,7 @@ from holdfast.wire.protocol import ErrorReply, WireProtocol
 from holdfast.wire.query import QueryProtocol
 from holdfast.wire.rest_json import RestJsonProtocol
 from holdfast.wire.signature import Flaw, Signature, SignatureError, SigningKeys, read_signature, verify
+from holdfast.wire.validation import validate
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -197,6 +198,7 @@ class Application:
             signature, protocol = self._signature(request, protocol)
             principal = None if signature is None else self._principal(request, signature)
             parsed = protocol.parse(request)
+            validate(parsed.operation.input, parsed.parameters)
             call = self._call(request, request_id, signature, parsed.operation)
             result = self._backend.invoke(call, principal, parsed.parameters)
             return protocol.result(parsed.operation, result or {}, request_id)

@@ -9,7 +9,7 @@ from holdfast.wire.jsonbody import ResultError, read_object, reader, write_objec
 from holdfast.wire.message import HttpReply, HttpRequest
 from holdfast.wire.model import Operation, Service
 from holdfast.wire.protocol import ErrorReply, Parsed, UnknownOperationError, request_id_headers
-from holdfast.wire.validation import InvalidParametersError, Problem, validate
+from holdfast.wire.validation import InvalidParametersError, Problem
 
 
 class JsonProtocol:
@@ -20,12 +20,12 @@ class JsonProtocol:
         self._content_type = ("Content-Type", f"application/x-amz-json-{service.json_version}")
 
     def parse(self, request: HttpRequest) -> Parsed:
-        """Return the operation a request names, and its validated parameters.
+        """Return the operation a request names, and its parameters, which are still to be validated.
 
         Raises:
             MalformedBodyError: the body is not a JSON object.
             UnknownOperationError: the service has no such operation.
-            InvalidParametersError: the parameters do not fit.
+            InvalidParametersError: parameters are of the wrong type.
         """
         target = request.headers.get("x-amz-target", "")
         prefix, _, name = target.rpartition(".")
@@ -37,7 +37,6 @@ class JsonProtocol:
         parameters = {} if operation.input is None else reader(operation.input)(body, "", problems)
         if problems:
             raise InvalidParametersError(problems)
-        validate(operation.input, parameters)
         return Parsed(operation, parameters)
 
     def result(self, operation: Operation, result: Mapping[str, Any], request_id: str) -> HttpReply:

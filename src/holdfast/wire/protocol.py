@@ -14,7 +14,7 @@ class UnknownOperationError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A request understood: which operation, with which parameters."""
+    """A request understood: which operation, with which parameters, of the right types but not yet validated."""
 
     operation: Operation
     parameters: dict[str, Any]
@@ -37,7 +37,7 @@ class WireProtocol(Protocol):
     service: Service
 
     def parse(self, request: HttpRequest) -> Parsed:
-        """Return what a request asks for, validated, or raise one of the errors that `wire/errors.py` knows."""
+        """Return what a request asks for, or raise one of the errors that `wire/errors.py` knows."""
 
     def result(self, operation: Operation, result: Mapping[str, Any], request_id: str) -> HttpReply:
         """Return the reply that carries a handler's result."""

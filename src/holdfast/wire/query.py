@@ -13,7 +13,7 @@ from holdfast.wire.message import HttpReply, HttpRequest, decoded_pairs
 from holdfast.wire.model import Operation, Service
 from holdfast.wire.protocol import ErrorReply, Parsed, UnknownOperationError, request_id_headers
 from holdfast.wire.shape import Shape
-from holdfast.wire.validation import Fault, InvalidParametersError, Problem, below, shown, validate
+from holdfast.wire.validation import Fault, InvalidParametersError, Problem, below, shown
 
 _DEEPEST = 24
 _CONTENT_TYPE = ("Content-Type", "text/xml")
@@ -30,12 +30,12 @@ class QueryProtocol:
         self.service = service
 
     def parse(self, request: HttpRequest) -> Parsed:
-        """Return the operation a request names, and its validated parameters.
+        """Return the operation a request names, and its parameters, which are still to be validated.
 
         Raises:
             MalformedBodyError: the form cannot be read.
             UnknownOperationError: the service has no such operation in this version.
-            InvalidParametersError: the parameters do not fit.
+            InvalidParametersError: parameters are of the wrong type.
         """
         tree = form_tree(request)
         operation = self._operation(tree)
@@ -43,7 +43,6 @@ class QueryProtocol:
         parameters = {} if operation.input is None else _reader(operation.input)(tree, "", problems)
         if problems:
             raise InvalidParametersError(problems)
-        validate(operation.input, parameters)
         return Parsed(operation, parameters)
 
     def _operation(self, tree: _Tree) -> Operation:

@@ -22,7 +22,7 @@ from holdfast.wire.protocol import ErrorReply, Parsed, UnknownOperationError, re
 from holdfast.wire.query import TEXT_SCALARS, text_of
 from holdfast.wire.routing import Router
 from holdfast.wire.shape import Shape
-from holdfast.wire.validation import Fault, InvalidParametersError, Problem, shown, validate
+from holdfast.wire.validation import Fault, InvalidParametersError, Problem, shown
 
 _CONTENT_TYPE = ("Content-Type", "application/json")
 _NO_CONTENT = 204
@@ -36,12 +36,12 @@ class RestJsonProtocol:
         self._router = Router(service.operations.values())
 
     def parse(self, request: HttpRequest) -> Parsed:
-        """Return the operation a request names, and its validated parameters.
+        """Return the operation a request names, and its parameters, which are still to be validated.
 
         Raises:
             MalformedBodyError: path, query or body cannot be read.
             UnknownOperationError: the service has no such operation.
-            InvalidParametersError: the parameters do not fit.
+            InvalidParametersError: parameters are of the wrong type.
         """
         # Such parts vanish from the path that is signed, so what they mean is not what was signed.
         if not {"", ".", ".."}.isdisjoint(request.path.split("/")[1:-1]) or request.path.endswith(("/.", "/..")):
@@ -68,7 +68,6 @@ class RestJsonProtocol:
                     parameters[name] = _from_text(shape, name, request.headers[wire_name], problems)
         if problems:
             raise InvalidParametersError(problems)
-        validate(route.operation.input, parameters)
         return Parsed(route.operation, parameters)
 
     def result(self, operation: Operation, result: Mapping[str, Any], request_id: str) -> HttpReply:
