@@ -1,0 +1,276 @@
+"""A directory tree as a stream of entries: everything is opened relative to its directory, and no link is followed."""
+
+import errno
+import functools
+import grp
+import os
+import pwd
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from holdfast.repository.entry import (
+    Entry,
+    Extent,
+    Hole,
+    Kind,
+    Metadata,
+    Noticed,
+    Piece,
+    Problem,
+    UnreadableError,
+)
+from holdfast.repository.parent import ParentTree
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# Without O_NONBLOCK, opening what has become a fifo meanwhile would wait for ever.
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_BLOCK = 512  # what st_blocks counts, whatever the file system's own block is
+_KINDS = {
+    stat.S_IFREG: Kind.FILE,
+    stat.S_IFDIR: Kind.DIR,
+    stat.S_IFLNK: Kind.SYMLINK,
+    stat.S_IFBLK: Kind.DEV,
+    stat.S_IFCHR: Kind.CHARDEV,
+    stat.S_IFIFO: Kind.FIFO,
+    stat.S_IFSOCK: Kind.SOCKET,
+}
+_LINKED = frozenset({Kind.FILE, Kind.SYMLINK, Kind.DEV, Kind.CHARDEV})
+
+Excluded = Callable[[tuple[bytes, ...]], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class WalkRules:
+    """What of a tree is taken.
+
+    Access times change with every reading, so by default an entry's is its modification time, as restic does it.
+    """
+
+    one_filesystem: bool = False
+    xattrs: bool = True
+    atime: bool = False
+    exclude: Excluded | None = None
+
+
+def walk_tree(
+    root: int | Path,
+    *,
+    parent: ParentTree | None = None,
+    rules: WalkRules = WalkRules(),
+) -> Iterator[Entry | Problem]:
+    """Yield what a directory holds, in the order of a stream; a file must be read before the next entry is taken.
+
+    `root` is a path or an open descriptor of a directory, which stays open. What vanishes, cannot be read or changes
+    while it is read is yielded as a problem.
+
+    Raises:
+        UnreadableError: the directory itself cannot be opened.
+    """
+    try:
+        descriptor = os.dup(root) if isinstance(root, int) else os.open(root, _DIRECTORY & ~os.O_NOFOLLOW)
+    except OSError as error:
+        raise UnreadableError(f"{root} cannot be opened: {error.strerror}") from error
+    try:
+        device = os.fstat(descriptor).st_dev
+        yield from _Walk(parent, rules, device).directory((), descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class _Walk:
+    def __init__(self, parent: ParentTree | None, rules: WalkRules, device: int) -> None:
+        self._parent = parent
+        self._rules = rules
+        self._device = device
+
+    def directory(self, path: tuple[bytes, ...], descriptor: int) -> Iterator[Entry | Problem]:
+        try:
+            names = sorted(os.fsencode(name) for name in os.listdir(descriptor))
+        except OSError as error:
+            yield Problem(path, f"unreadable: {error.strerror}")
+            return
+        for name in names:
+            below = (*path, name)
+            if self._rules.exclude is not None and self._rules.exclude(below):
+                continue
+            yield from self._entry(below, descriptor, name)
+
+    def _entry(self, path: tuple[bytes, ...], parent: int, name: bytes) -> Iterator[Entry | Problem]:
+        try:
+            found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        except FileNotFoundError:
+            yield Problem(path, "vanished before it was read")
+            return
+        except OSError as error:
+            yield Problem(path, f"unreadable: {error.strerror}")
+            return
+        kind = _KINDS.get(stat.S_IFMT(found.st_mode))
+        if kind is None:
+            yield Problem(path, "of a kind that cannot be stored")
+            return
+        if kind is Kind.DIR:
+            yield from self._subdirectory(path, parent, name, found)
+            return
+        target = b""
+        try:
+            if kind is Kind.SYMLINK:
+                target = os.readlink(name, dir_fd=parent)
+            metadata = self._metadata(kind, found, parent, name, target)
+        except FileNotFoundError:
+            yield Problem(path, "vanished before it was read")
+            return
+        except OSError as error:
+            yield Problem(path, f"unreadable: {error.strerror}")
+            return
+        if kind is not Kind.FILE:
+            yield Entry(path, kind, metadata)
+            return
+        content = _FileContent(parent, name, found)
+        kept = None if self._parent is None else self._parent.unchanged(path, metadata, content)
+        yield Entry(path, kind, metadata, kept or content)
+
+    def _subdirectory(
+        self, path: tuple[bytes, ...], parent: int, name: bytes, found: os.stat_result
+    ) -> Iterator[Entry | Problem]:
+        try:
+            metadata = self._metadata(Kind.DIR, found, parent, name, b"")
+            descriptor = os.open(name, _DIRECTORY, dir_fd=parent)
+        except FileNotFoundError:
+            yield Problem(path, "vanished before it was read")
+            return
+        except OSError as error:
+            what = "changed while read: no directory any more" if error.errno in (errno.ENOTDIR, errno.ELOOP) else None
+            yield Problem(path, what or f"unreadable: {error.strerror}")
+            return
+        try:
+            yield Entry(path, Kind.DIR, metadata)
+            if self._rules.one_filesystem and os.fstat(descriptor).st_dev != self._device:
+                return
+            yield from self.directory(path, descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _metadata(self, kind: Kind, found: os.stat_result, parent: int, name: bytes, target: bytes) -> Metadata:
+        return Metadata(
+            mode=stat.S_IMODE(found.st_mode),
+            uid=found.st_uid,
+            gid=found.st_gid,
+            user=_user(found.st_uid),
+            group=_group(found.st_gid),
+            mtime_ns=found.st_mtime_ns,
+            atime_ns=found.st_atime_ns if self._rules.atime else found.st_mtime_ns,
+            ctime_ns=found.st_ctime_ns,
+            size=found.st_size if kind is Kind.FILE else 0,
+            inode=found.st_ino,
+            device=found.st_dev,
+            links=found.st_nlink if kind in _LINKED else 0,
+            link_target=target,
+            rdev=found.st_rdev if kind in (Kind.DEV, Kind.CHARDEV) else 0,
+            xattrs=_xattrs(parent, name) if self._rules.xattrs else (),
+        )
+
+
+class _FileContent:
+    """One file of a directory that is open. Read once, while that directory's entries are being yielded."""
+
+    def __init__(self, parent: int, name: bytes, found: os.stat_result) -> None:
+        self._parent = parent
+        self._name = name
+        self._found = found
+
+    def read(self) -> Iterator[Piece]:
+        """Yield the file's runs of data and its holes."""
+        try:
+            descriptor = os.open(self._name, _FILE, dir_fd=self._parent)
+        except FileNotFoundError as error:
+            raise UnreadableError("vanished before it was read") from error
+        except OSError as error:
+            raise UnreadableError(f"unreadable: {error.strerror}") from error
+        try:
+            before = os.fstat(descriptor)
+            if not stat.S_ISREG(before.st_mode):
+                raise UnreadableError("changed while read: no file any more")
+            yield from _runs(descriptor, before)
+            after = os.fstat(descriptor)
+            if _differs(self._found, before) or _differs(before, after):
+                yield Noticed("changed while read")
+        finally:
+            os.close(descriptor)
+
+
+def _differs(one: os.stat_result, other: os.stat_result) -> bool:
+    return (
+        one.st_size != other.st_size
+        or one.st_mtime_ns != other.st_mtime_ns
+        or one.st_ino != other.st_ino
+        or one.st_dev != other.st_dev
+    )
+
+
+def _runs(descriptor: int, found: os.stat_result) -> Iterator[Piece]:
+    size = found.st_size
+    if size == 0:
+        return
+    if found.st_blocks * _BLOCK >= size:
+        yield Extent(descriptor, 0, size)
+        return
+    yield from file_runs(descriptor, size)
+
+
+def file_runs(descriptor: int, size: int) -> Iterator[Extent | Hole]:
+    """Yield the runs of data and the holes of an open file up to `size`, as its file system tells them."""
+    at = 0
+    while at < size:
+        try:
+            data = min(os.lseek(descriptor, at, os.SEEK_DATA), size)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # there is no more data
+                yield Hole(size - at)
+                return
+            if error.errno != errno.EINVAL:
+                raise UnreadableError(f"unreadable: {error.strerror}") from error
+            yield Extent(descriptor, at, size - at)  # this file system knows nothing of holes
+            return
+        if data > at:
+            yield Hole(data - at)
+        if data == size:
+            return
+        end = min(os.lseek(descriptor, data, os.SEEK_HOLE), size)
+        yield Extent(descriptor, data, end - data)
+        at = end
+
+
+def _xattrs(parent: int, name: bytes) -> tuple[tuple[str, bytes], ...]:
+    # There is no call relative to a directory; through /proc the directory is still the open one.
+    path = b"/proc/self/fd/%d/%s" % (parent, name)
+    try:
+        keys = os.listxattr(path, follow_symlinks=False)
+    except OSError as error:
+        if error.errno in (errno.ENOTSUP, errno.EPERM, errno.EACCES):
+            return ()
+        raise
+    found: list[tuple[str, bytes]] = []
+    for key in keys:
+        # One that was removed in between, or that only its owner may read, is not there for us.
+        with suppress(OSError):
+            found.append((key, os.getxattr(path, key, follow_symlinks=False)))
+    return tuple(found)
+
+
+@functools.lru_cache(maxsize=1024)
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return ""
+
+
+@functools.lru_cache(maxsize=1024)
+def _group(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return ""

@@ -1,0 +1,145 @@
+"""The index: which pack holds which blob, in memory and as files."""
+
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import orjson
+
+from holdfast.repository.cipher import Box
+from holdfast.repository.pack import ID_BYTES, BlobKind, PackedBlob
+from holdfast.repository.storage import Storage
+from holdfast.repository.unpacked import FileBrokenError, get_json, put_document
+
+_PLACE = struct.Struct("<IIII")
+BLOBS_PER_FILE = 50_000
+
+
+class Location(NamedTuple):
+    """Where to read a blob."""
+
+    pack: bytes
+    blob: PackedBlob
+
+
+class Index:
+    """The blobs of a repository. One place per blob: the first that was added."""
+
+    def __init__(self) -> None:
+        self._packs: list[bytes] = []
+        self._places: dict[BlobKind, dict[bytes, bytes]] = {BlobKind.DATA: {}, BlobKind.TREE: {}}
+
+    def __len__(self) -> int:
+        return sum(len(places) for places in self._places.values())
+
+    def has(self, kind: BlobKind, blob_id: bytes) -> bool:
+        """Whether a blob is stored."""
+        return blob_id in self._places[kind]
+
+    def find(self, kind: BlobKind, blob_id: bytes) -> Location | None:
+        """Return where a blob lies, or None."""
+        place = self._places[kind].get(blob_id)
+        if place is None:
+            return None
+        pack, offset, length, raw_length = _PLACE.unpack(place)
+        return Location(self._packs[pack], PackedBlob(kind, blob_id, offset, length, raw_length))
+
+    def plain_length(self, blob_id: bytes) -> int | None:
+        """Return how many bytes of content a data blob has, or None if there is no such blob."""
+        found = self.find(BlobKind.DATA, blob_id)
+        return None if found is None else found.blob.plain_length
+
+    def add(self, pack_id: bytes, blobs: Iterable[PackedBlob]) -> None:
+        """Take over what a pack holds."""
+        number = len(self._packs)
+        self._packs.append(pack_id)
+        for kind, blob_id, offset, length, raw_length in blobs:
+            self._places[kind].setdefault(blob_id, _PLACE.pack(number, offset, length, raw_length))
+
+
+def encode_index(packs: Iterable[tuple[bytes, Sequence[PackedBlob]]]) -> bytes:
+    """Return the JSON of an index file."""
+    return orjson.dumps(
+        {
+            "packs": [
+                {
+                    "id": pack_id.hex(),
+                    "blobs": [
+                        {
+                            "id": blob.id.hex(),
+                            "type": blob.kind.value,
+                            "offset": blob.offset,
+                            "length": blob.length,
+                            **({"uncompressed_length": blob.raw_length} if blob.raw_length else {}),
+                        }
+                        for blob in blobs
+                    ],
+                }
+                for pack_id, blobs in packs
+            ]
+        }
+    )
+
+
+def put_index(storage: Storage, box: Box, packs: Sequence[tuple[bytes, Sequence[PackedBlob]]]) -> list[str]:
+    """Store index files that name these packs, which must be durable already; return the files' ids."""
+    names: list[str] = []
+    batch: list[tuple[bytes, Sequence[PackedBlob]]] = []
+    count = 0
+    for pack in packs:
+        batch.append(pack)
+        count += len(pack[1])
+        if count >= BLOBS_PER_FILE:
+            names.append(put_document(storage, box, "index", encode_index(batch)))
+            batch, count = [], 0
+    if batch:
+        names.append(put_document(storage, box, "index", encode_index(batch)))
+    return names
+
+
+def read_index(storage: Storage, box: Box, name: str) -> Iterator[tuple[bytes, list[PackedBlob]]]:
+    """Yield the packs that one index file names, with what they hold.
+
+    Raises:
+        FileBrokenError: the file is damaged, or not an index.
+        NotStoredError: there is none.
+    """
+    value = get_json(storage, box, "index", name)
+    try:
+        for pack in value["packs"] or ():  # type: ignore[index] # what has another shape ends below
+            blobs = [
+                PackedBlob(
+                    BlobKind(blob["type"]),
+                    _id(blob["id"]),
+                    blob["offset"],
+                    blob["length"],
+                    blob.get("uncompressed_length", 0),
+                )
+                for blob in pack["blobs"] or ()
+            ]
+            for blob in blobs:
+                _PLACE.pack(0, blob.offset, blob.length, blob.raw_length)
+            yield _id(pack["id"]), blobs
+    except (KeyError, TypeError, ValueError, AttributeError, struct.error) as error:
+        raise FileBrokenError(f"the index file {name} is not an index: {error}") from error
+
+
+def load_index(storage: Storage, box: Box) -> Index:
+    """Return the index that all index files on storage give together."""
+    index = Index()
+    for name in index_files(storage):
+        for pack_id, blobs in read_index(storage, box, name):
+            index.add(pack_id, blobs)
+    return index
+
+
+def index_files(storage: Storage) -> list[str]:
+    """Return the ids of the index files on storage, in order."""
+    return sorted(stored.name.removeprefix("index/") for stored in storage.list("index/"))
+
+
+def _id(text: str) -> bytes:
+    out = bytes.fromhex(text)
+    if len(out) != ID_BYTES:
+        raise ValueError(f"{text!r} is not an id")
+    return out

@@ -1,0 +1,373 @@
+"""One repository: create, open, write a snapshot, list, restore, forget.
+
+The order in which things reach storage is what keeps it whole: packs, then the index files that name them, then the
+snapshot that names their trees. A reader goes the other way: snapshots first, then the index.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import BinaryIO, Self
+
+from holdfast.core.clock import MachineTime, SystemMachineTime
+from holdfast.core.errors import AlreadyExistsError, InvalidInputError, NotFoundError
+from holdfast.repository import key_file
+from holdfast.repository.blob_reader import BlobReader
+from holdfast.repository.chunk import ChunkClass, seed_of
+from holdfast.repository.cipher import Box, BoxKey
+from holdfast.repository.config import Config, get_config, put_config
+from holdfast.repository.entry import Entry, Kind, Problem, path_text
+from holdfast.repository.index import Index, load_index
+from holdfast.repository.key_file import COST_FOR_RANDOM_PASSWORD, ScryptCost
+from holdfast.repository.lock import Lock, LockFile, list_locks, remove_stale_locks, take_lock
+from holdfast.repository.pack import BlobKind
+from holdfast.repository.parent import ParentTree
+from holdfast.repository.pattern import Choice
+from holdfast.repository.restore import Existing, Restore, Restored, RestoreProgress, open_target
+from holdfast.repository.snapshot import Snapshot, get_snapshot, list_snapshots, resolve_snapshot_id
+from holdfast.repository.storage import AlreadyStoredError, NotStoredError, Storage
+from holdfast.repository.tree import Node
+from holdfast.repository.writer import Limits, Progress, SnapshotWriter, Written
+
+
+class RepositoryExistsError(AlreadyExistsError):
+    """There is a repository already where a new one was to be made."""
+
+
+class PathNotFoundError(NotFoundError):
+    """The snapshot holds nothing at that path."""
+
+
+class NotAFileError(InvalidInputError):
+    """A file was asked for, and something else is there."""
+
+
+class Repository:
+    """An open repository. Each call that reads or writes takes its own lock and its own view of the index."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        key: BoxKey,
+        config: Config,
+        *,
+        host_id: str,
+        machine: MachineTime | None = None,
+        settle: timedelta = timedelta(),
+        lock_wait: timedelta = timedelta(),
+    ) -> None:
+        """Take an open master key; `create` and `open` are the usual ways in.
+
+        `host_id` stands in locks for where this process runs; processes that cannot see each other's process numbers
+        need different ones. `settle` is how long storage may take to list a new file, `lock_wait` how long to wait
+        for others' locks.
+        """
+        self.storage = storage
+        self.config = config
+        self.box = Box(key)
+        self.host_id = host_id
+        self.machine = SystemMachineTime() if machine is None else machine
+        self._settle = settle
+        self._lock_wait = lock_wait
+        self._seed = seed_of(key)
+
+    @classmethod
+    def create(
+        cls,
+        storage: Storage,
+        password: str,
+        *,
+        host_id: str,
+        at: datetime,
+        cost: ScryptCost = COST_FOR_RANDOM_PASSWORD,
+        username: str = "holdfast",
+        machine: MachineTime | None = None,
+    ) -> Self:
+        """Make a new repository and return it open. The default cost is for a random password only.
+
+        Raises:
+            RepositoryExistsError: there is one already.
+        """
+        if next(iter(storage.list("keys/")), None) is not None or _exists(storage, "config"):
+            raise RepositoryExistsError("there is a repository here already")
+        key, config = BoxKey.generate(), Config.generate()
+        key_file.put_key_file(storage, key, password, cost=cost, username=username, hostname=host_id, at=at)
+        try:
+            # The config comes last: a repository without one is none, whatever a crash left.
+            put_config(storage, Box(key), config)
+        except AlreadyStoredError as error:
+            raise RepositoryExistsError("there is a repository here already") from error
+        return cls(storage, key, config, host_id=host_id, machine=machine)
+
+    @classmethod
+    def open(
+        cls,
+        storage: Storage,
+        password: str,
+        *,
+        host_id: str,
+        machine: MachineTime | None = None,
+        settle: timedelta = timedelta(),
+        lock_wait: timedelta = timedelta(),
+    ) -> Self:
+        """Open a repository by its password.
+
+        Raises:
+            NoRepositoryError: there is none.
+            WrongPasswordError: the password opens no key file.
+            DamagedError: the config is damaged.
+        """
+        key, _ = key_file.open_master_key(storage, password)
+        try:
+            config = get_config(storage, Box(key))
+        except NotStoredError as error:
+            raise key_file.NoRepositoryError("there is no repository here: it has keys but no config") from error
+        return cls(storage, key, config, host_id=host_id, machine=machine, settle=settle, lock_wait=lock_wait)
+
+    @property
+    def id(self) -> str:
+        """The repository's own id."""
+        return self.config.id
+
+    # Writing
+
+    def begin(
+        self,
+        *,
+        hostname: str = "",
+        chunk_class: ChunkClass = ChunkClass.FILE,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+        progress: Callable[[Progress], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> SnapshotWriter:
+        """Begin a snapshot: take a lock and load the index. The writer is a context manager that aborts.
+
+        Raises:
+            RepositoryLockedError: somebody holds the repository exclusively.
+        """
+        lock = self._lock(exclusive=False)
+        try:
+            return SnapshotWriter(
+                storage=self.storage,
+                box=self.box,
+                lock=lock,
+                index=self.load_index(),
+                seed=self._seed,
+                chunk_class=chunk_class,
+                hostname=hostname,
+                machine=self.machine,
+                limits=limits,
+                progress=progress,
+                cancelled=cancelled,
+            )
+        except BaseException:
+            lock.release()
+            raise
+
+    def write(
+        self,
+        entries: Iterable[Entry | Problem],
+        *,
+        at: datetime,
+        tags: Sequence[str] = (),
+        hostname: str = "",
+        paths: Sequence[str] = (),
+        parent: str | None = None,
+        chunk_class: ChunkClass = ChunkClass.FILE,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+        progress: Callable[[Progress], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        before_snapshot: Callable[[], None] | None = None,
+    ) -> Written:
+        """Write a snapshot of a stream that is complete when it ends. For others, use `begin` and `commit`.
+
+        Raises:
+            RepositoryLockedError: somebody holds the repository exclusively.
+            CancelledError: `cancelled` said so.
+            HoldfastError: something could not be stored; no snapshot was written.
+        """
+        with self.begin(
+            hostname=hostname, chunk_class=chunk_class, limits=limits, progress=progress, cancelled=cancelled
+        ) as writer:
+            for entry in entries:
+                writer.add(entry)
+            writer.finish_tree()
+            return writer.commit(at=at, tags=tags, paths=paths, parent=parent, before_snapshot=before_snapshot)
+
+    def parent(self, snapshot_id: str, index: Index | None = None) -> ParentTree:
+        """Return the tree of a snapshot to compare a source with; a writer's `index` saves loading another.
+
+        Raises:
+            SnapshotNotFoundError: there is no such snapshot.
+        """
+        snapshot = self.snapshot(snapshot_id)
+        return ParentTree(self.reader(index), snapshot.tree)
+
+    # Reading
+
+    def snapshots(self) -> list[Snapshot]:
+        """Return all snapshots, the oldest first."""
+        return list_snapshots(self.storage, self.box)
+
+    def snapshot(self, snapshot_id: str) -> Snapshot:
+        """Return one snapshot by its full id.
+
+        Raises:
+            SnapshotNotFoundError: there is none.
+            FileBrokenError: its file is damaged.
+        """
+        return get_snapshot(self.storage, self.box, snapshot_id)
+
+    def resolve(self, prefix: str) -> str:
+        """Return the full id of the one snapshot whose id begins with `prefix`; see `resolve_snapshot_id`."""
+        return resolve_snapshot_id(self.storage, prefix)
+
+    def entries(self, snapshot_id: str, *, include: Sequence[str] = ()) -> Iterator[tuple[tuple[bytes, ...], Node]]:
+        """Yield path and node of everything in a snapshot that the patterns choose, in the order of a stream.
+
+        Raises:
+            SnapshotNotFoundError: there is no such snapshot.
+            DamagedError: a tree is damaged or missing.
+        """
+        choice = Choice.parse(*include)
+        snapshot = self.snapshot(snapshot_id)
+        with self._reading():
+            reader = self.reader()
+            waiting: list[Iterator[tuple[tuple[bytes, ...], Node]]] = [_level((), reader.tree(snapshot.tree))]
+            while waiting:
+                item = next(waiting[-1], None)
+                if item is None:
+                    waiting.pop()
+                    continue
+                path, node = item
+                if choice.takes(path):
+                    yield path, node
+                if node.subtree is not None and choice.may_take_below(path):
+                    waiting.append(_level(path, reader.tree(node.subtree)))
+
+    def restore(
+        self,
+        snapshot_id: str,
+        target: Path | int,
+        *,
+        include: Sequence[str] = (),
+        existing: Existing = Existing.REFUSE,
+        verify: bool = False,
+        owners: bool | None = None,
+        threads: int = 2,
+        progress: Callable[[RestoreProgress], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Restored:
+        """Restore a snapshot, or what the patterns choose of it, below a directory given by path or descriptor.
+
+        Owners are restored by default only if this process may change owners (root).
+
+        Raises:
+            SnapshotNotFoundError: there is no such snapshot.
+            TargetNotEmptyError: the target holds something, and `existing` is to refuse that.
+            TargetFailedError: the target cannot be written.
+            CancelledError: `cancelled` said so.
+        """
+        choice = Choice.parse(*include)
+        snapshot = self.snapshot(snapshot_id)
+        with self._reading():
+            reader = self.reader()
+            descriptor = open_target(target, existing)
+            try:
+                return Restore(
+                    reader,
+                    descriptor,
+                    choice=choice,
+                    existing=existing,
+                    verify=verify,
+                    owners=os.geteuid() == 0 if owners is None else owners,
+                    threads=threads,
+                    progress=progress,
+                    cancelled=cancelled,
+                ).run(snapshot.tree)
+            finally:
+                os.close(descriptor)
+
+    def dump(self, snapshot_id: str, path: tuple[bytes, ...], out: BinaryIO) -> int:
+        """Write the content of one file of a snapshot to a stream; return how many bytes it has.
+
+        Raises:
+            PathNotFoundError: nothing is at `path`.
+            NotAFileError: it is no file.
+            DamagedError: a blob is damaged or missing; what was written until then is right.
+        """
+        snapshot = self.snapshot(snapshot_id)
+        with self._reading():
+            reader = self.reader()
+            node = ParentTree(reader, snapshot.tree).find(path)
+            if node is None:
+                raise PathNotFoundError(f"the snapshot holds nothing at {path_text(path)}")
+            if node.kind is not Kind.FILE:
+                raise NotAFileError(f"{path_text(path)} is of the kind {node.kind.value}, not a file")
+            size = 0
+            for blob in node.content or ():
+                content = reader.read(BlobKind.DATA, blob)
+                out.write(content)
+                size += len(content)
+            return size
+
+    def reader(self, index: Index | None = None) -> BlobReader:
+        """Return a reader of blobs over the given index, or over the present one."""
+        return BlobReader(self.storage, self.box, self.load_index() if index is None else index)
+
+    def load_index(self) -> Index:
+        """Return the present index."""
+        return load_index(self.storage, self.box)
+
+    # Keeping
+
+    def forget(self, snapshot_ids: Iterable[str]) -> None:
+        """Remove snapshots. Their blobs stay until a sweep; forgetting one twice is harmless."""
+        lock = self._lock(exclusive=True)
+        try:
+            for snapshot_id in snapshot_ids:
+                self.storage.delete(f"snapshots/{snapshot_id}")
+        finally:
+            lock.release()
+
+    def locks(self) -> list[LockFile]:
+        """Return the locks that are held now."""
+        return list_locks(self.storage, self.box, self.machine)
+
+    def unlock(self) -> list[LockFile]:
+        """Remove locks whose holders are gone; return them."""
+        return remove_stale_locks(self.storage, self.box, host_id=self.host_id, machine=self.machine)
+
+    def _lock(self, *, exclusive: bool) -> Lock:
+        return take_lock(
+            self.storage,
+            self.box,
+            exclusive=exclusive,
+            host_id=self.host_id,
+            machine=self.machine,
+            settle=self._settle,
+            wait=self._lock_wait,
+        )
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Hold a shared lock, so that nothing is swept away under a reader."""
+        lock = self._lock(exclusive=False)
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def _level(path: tuple[bytes, ...], nodes: list[Node]) -> Iterator[tuple[tuple[bytes, ...], Node]]:
+    return (((*path, node.name), node) for node in nodes)
+
+
+def _exists(storage: Storage, name: str) -> bool:
+    try:
+        storage.size(name)
+    except NotStoredError:
+        return False
+    return True

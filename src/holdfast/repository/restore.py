@@ -1,0 +1,556 @@
+"""Restoring a tree below one directory, and nowhere else.
+
+Every name is created relative to the open descriptor of its directory and no link is ever followed, so neither a
+hostile tree nor somebody who swaps directories meanwhile leads a restore out of its target.
+"""
+
+import enum
+import errno
+import hashlib
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from holdfast.core.errors import AlreadyExistsError, DamagedError, HoldfastError, UnavailableError
+from holdfast.repository.blob_reader import BlobReader
+from holdfast.repository.cipher import Buffer
+from holdfast.repository.entry import Kind, Metadata, Problem
+from holdfast.repository.index import Location
+from holdfast.repository.pack import BlobKind
+from holdfast.repository.pattern import Choice
+from holdfast.repository.restore_metadata import apply_to_file, apply_to_name
+from holdfast.repository.tree import Node
+from holdfast.repository.writer import CancelledError
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_BATCH_BYTES = 48 << 20
+_BATCH_FILES = 128
+_RANGE_BYTES = 8 << 20
+_GAP_BYTES = 64 << 10
+_TEMPORARY = b".holdfast-restore-"
+
+
+class TargetNotEmptyError(AlreadyExistsError):
+    """The target holds something already, and nothing was said about what may happen to it."""
+
+
+class TargetFailedError(UnavailableError):
+    """The target cannot be written: full, read-only, gone."""
+
+
+class Existing(enum.Enum):
+    """What happens to what the target holds already."""
+
+    REFUSE = "refuse"  # the target must be new or empty
+    KEEP = "keep"  # what is there stays; only what is missing is restored
+    REPLACE = "replace"  # files and links that are there are replaced; nothing else is removed
+    REPLACE_CHANGED = "replace changed"  # the same, but a file of the same size and mtime stays
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreProgress:
+    """How far a restore is."""
+
+    files: int = 0
+    dirs: int = 0
+    others: int = 0
+    files_left: int = 0
+    bytes_written: int = 0
+    problems: int = 0
+    current: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a restore did. `files_left` are those that stayed as they were; `bytes_written` is without holes."""
+
+    files: int
+    dirs: int
+    others: int
+    files_left: int
+    bytes_written: int
+    verified: bool
+    problems: tuple[Problem, ...]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything chosen was restored exactly."""
+        return not self.problems
+
+
+@dataclass(slots=True)
+class _Directory:
+    """An open directory of the target; closed when the walk has left it and its last file is written."""
+
+    descriptor: int
+    users: int = 1
+
+    def leave(self) -> None:
+        self.users -= 1
+        if self.users == 0:
+            os.close(self.descriptor)
+
+
+@dataclass(slots=True)
+class _File:
+    """A file being restored, under `name`, and `final` if that is another."""
+
+    path: tuple[bytes, ...]
+    directory: _Directory
+    name: bytes
+    final: bytes
+    node: Node
+    descriptor: int
+    size: int
+    left: int
+    broken: str | None = None
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Files whose blobs are fetched together: a blob that occurs often is fetched once."""
+
+    wanted: dict[bytes, tuple[Location, list[tuple[_File, int]]]] = field(default_factory=dict)
+    files: list[_File] = field(default_factory=list)
+    size: int = 0
+
+
+class Restore:
+    """One restore into one directory, whose open descriptor it borrows."""
+
+    def __init__(
+        self,
+        reader: BlobReader,
+        target: int,
+        *,
+        choice: Choice,
+        existing: Existing,
+        verify: bool,
+        owners: bool,
+        threads: int,
+        progress: Callable[[RestoreProgress], None] | None,
+        cancelled: Callable[[], bool] | None,
+    ) -> None:
+        self._reader = reader
+        self._target = target
+        self._choice = choice
+        self._existing = existing
+        self._verify = verify
+        self._owners = owners
+        self._report = progress
+        self._cancelled = cancelled
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="restore")
+        self._batch = _Batch()
+        self._problems: list[Problem] = []
+        self._files = self._dirs = self._others = self._left = 0
+        self._bytes = 0
+        self._guard = threading.Lock()
+        self._links: dict[tuple[object, ...], tuple[tuple[bytes, ...], int, int]] = {}
+        self._zeros = bytes(8 << 20)
+
+    def run(self, tree: bytes) -> Restored:
+        """Restore everything chosen below the root tree `tree`.
+
+        Raises:
+            TargetFailedError: the target cannot be written.
+            CancelledError: the restore was cancelled.
+            HoldfastError: storage failed.
+        """
+        root = _Directory(os.dup(self._target))
+        try:
+            self._directory((), tree, root)
+            self._write_batch()
+        finally:
+            for file in self._batch.files:
+                with suppress(OSError):
+                    os.close(file.descriptor)
+            root.leave()
+            self._pool.shutdown()
+        return Restored(
+            files=self._files,
+            dirs=self._dirs,
+            others=self._others,
+            files_left=self._left,
+            bytes_written=self._bytes,
+            verified=self._verify,
+            problems=tuple(self._problems),
+        )
+
+    def _directory(self, path: tuple[bytes, ...], tree: bytes, directory: _Directory) -> None:
+        try:
+            nodes = self._reader.tree(tree)
+        except DamagedError as error:
+            self._problem(path, str(error))
+            return
+        seen: set[bytes] = set()
+        for node in nodes:
+            below = (*path, node.name)
+            if node.name in seen:
+                self._problem(below, "a second entry of the same name was left out")
+                continue
+            seen.add(node.name)
+            self._look_around(below)
+            taken = self._choice.takes(below)
+            if not taken and not (node.kind is Kind.DIR and self._choice.may_take_below(below)):
+                continue
+            try:
+                if node.kind is Kind.DIR:
+                    self._subdirectory(below, node, directory)
+                else:
+                    self._leaf(below, node, directory)
+            except OSError as error:
+                self._refuse_if_target_failed(error)
+                self._problem(below, f"could not be restored: {error.strerror or error}")
+
+    def _subdirectory(self, path: tuple[bytes, ...], node: Node, parent: _Directory) -> None:
+        name = node.name
+        made = True
+        try:
+            os.mkdir(name, 0o700, dir_fd=parent.descriptor)
+        except FileExistsError:
+            made = False
+            found = os.stat(name, dir_fd=parent.descriptor, follow_symlinks=False)
+            if not stat.S_ISDIR(found.st_mode):
+                if self._existing not in (Existing.REPLACE, Existing.REPLACE_CHANGED):
+                    self._problem(path, "something that is no directory is in its place, and was kept")
+                    return
+                os.unlink(name, dir_fd=parent.descriptor)
+                os.mkdir(name, 0o700, dir_fd=parent.descriptor)
+                made = True
+        directory = _Directory(os.open(name, _DIRECTORY, dir_fd=parent.descriptor))
+        try:
+            if node.subtree is None:
+                self._problem(path, "the snapshot does not say what this directory holds")
+            else:
+                self._directory(path, node.subtree, directory)
+            if directory.users > 1 and self._existing is not Existing.REFUSE:
+                self._write_batch()  # renaming a file into place changes the directory's mtime, so it comes first
+            if made or self._existing is not Existing.KEEP:
+                self._note(path, apply_to_file(directory.descriptor, node.metadata, owners=self._owners))
+            self._dirs += 1
+        finally:
+            directory.leave()
+
+    def _leaf(self, path: tuple[bytes, ...], node: Node, directory: _Directory) -> None:
+        name = node.name
+        there = self._find(name, directory)
+        if there is not None:
+            if stat.S_ISDIR(there.st_mode):
+                self._problem(path, "a directory is in its place, and was kept")
+                return
+            if self._existing is Existing.REFUSE:
+                self._problem(path, "something else came into its place meanwhile, and was kept")
+                return
+            if self._existing is Existing.KEEP or (
+                self._existing is Existing.REPLACE_CHANGED and _is_same(node, there)
+            ):
+                self._left += 1
+                return
+        working = name if there is None else _TEMPORARY + os.urandom(8).hex().encode()
+        if self._link(node, directory, working):
+            self._into_place(directory, working, name)
+            return
+        if node.kind is Kind.FILE:
+            self._open_file(path, node, directory, working)
+            return
+        _make_special(node, directory.descriptor, working)
+        self._note(path, apply_to_name(directory.descriptor, working, node, owners=self._owners))
+        self._remember(path, node, directory, working)
+        self._into_place(directory, working, name)
+        self._others += 1
+
+    def _open_file(self, path: tuple[bytes, ...], node: Node, directory: _Directory, name: bytes) -> None:
+        try:
+            places = [self._reader.locate(BlobKind.DATA, blob) for blob in node.content or ()]
+        except DamagedError as error:
+            self._problem(path, str(error))
+            return
+        size = sum(place.blob.plain_length for place in places)
+        if size != node.metadata.size:
+            self._problem(path, f"the snapshot says {node.metadata.size} bytes, but its blobs have {size}")
+            return
+        descriptor = os.open(name, _NEW_FILE, 0o600, dir_fd=directory.descriptor)
+        directory.users += 1
+        file = _File(path, directory, name, node.name, node, descriptor, size, len(places))
+        self._remember(path, node, directory, name)
+        offset = 0
+        for place in places:
+            self._want(place, file, offset)
+            offset += place.blob.plain_length
+        self._batch.files.append(file)
+        if self._batch.size >= _BATCH_BYTES or len(self._batch.files) >= _BATCH_FILES:
+            self._write_batch()
+
+    def _want(self, place: Location, file: _File, offset: int) -> None:
+        entry = self._batch.wanted.get(place.blob.id)
+        if entry is None:
+            self._batch.wanted[place.blob.id] = (place, [(file, offset)])
+            self._batch.size += place.blob.plain_length
+        else:
+            entry[1].append((file, offset))
+        if self._batch.size >= _BATCH_BYTES and file not in self._batch.files:
+            # One large file goes through several batches.
+            self._fetch()
+
+    def _write_batch(self) -> None:
+        """Fetch what the collected files need, and finish them."""
+        self._fetch()
+        files, self._batch = self._batch.files, _Batch()
+        for file in files:
+            try:
+                self._finish(file)
+            except OSError as error:
+                self._refuse_if_target_failed(error)
+                self._problem(file.path, f"could not be restored: {error.strerror or error}")
+            finally:
+                os.close(file.descriptor)
+                file.directory.leave()
+
+    def _fetch(self) -> None:
+        wanted, self._batch.wanted, self._batch.size = self._batch.wanted, {}, 0
+        ranges = list(_ranges(sorted(wanted.values(), key=lambda item: (item[0].pack, item[0].blob.offset))))
+        for failure in [task.exception() for task in [self._pool.submit(self._fetch_range, run) for run in ranges]]:
+            if failure is not None:
+                if isinstance(failure, OSError):
+                    self._refuse_if_target_failed(failure)
+                raise failure
+
+    def _fetch_range(self, run: list[tuple[Location, list[tuple[_File, int]]]]) -> None:
+        first, last = run[0][0], run[-1][0]
+        start = first.blob.offset
+        try:
+            data = memoryview(self._reader.range(first.pack, start, last.blob.offset + last.blob.length - start))
+        except DamagedError as error:
+            for _, uses in run:
+                _break(uses, str(error))
+            return
+        for place, uses in run:
+            self._look_around(uses[0][0].path, report=False)
+            at = place.blob.offset - start
+            try:
+                content = self._reader.open(place, data[at : at + place.blob.length])
+            except DamagedError as error:
+                _break(uses, str(error))
+                continue
+            if self._is_zero(content):
+                continue
+            for file, offset in uses:
+                try:
+                    _write_at(file.descriptor, content, offset)
+                except OSError as error:
+                    self._refuse_if_target_failed(error)
+                    _break([(file, offset)], f"could not be written: {error.strerror}")
+            with self._guard:
+                self._bytes += len(content) * len(uses)
+
+    def _finish(self, file: _File) -> None:
+        if file.broken is None:
+            os.ftruncate(file.descriptor, file.size)
+            if self._verify and not self._reads_back(file):
+                file.broken = "what was written does not read back"
+        if file.broken is not None:
+            # Bytes that are not what was backed up are not left behind under the file's name.
+            os.unlink(file.name, dir_fd=file.directory.descriptor)
+            self._problem(file.path, file.broken)
+            return
+        self._note(file.path, apply_to_file(file.descriptor, file.node.metadata, owners=self._owners))
+        self._into_place(file.directory, file.name, file.final)
+        self._files += 1
+
+    def _reads_back(self, file: _File) -> bool:
+        offset = 0
+        for blob in file.node.content or ():
+            length = self._reader.locate(BlobKind.DATA, blob).blob.plain_length
+            if hashlib.sha256(os.pread(file.descriptor, length, offset)).digest() != blob:
+                return False
+            offset += length
+        return True
+
+    def _into_place(self, directory: _Directory, working: bytes, name: bytes) -> None:
+        if working != name:
+            os.rename(working, name, src_dir_fd=directory.descriptor, dst_dir_fd=directory.descriptor)
+
+    def _link(self, node: Node, directory: _Directory, name: bytes) -> bool:
+        """Make a hard link if this node is another name of one that was restored; return whether it was."""
+        key = _link_key(node)
+        first = self._links.get(key) if key is not None else None
+        if first is None:
+            return False
+        self._write_batch()  # the first name may be under a temporary one as yet
+        first_path, device, inode = first
+        try:
+            parent = self._open_path(first_path[:-1])
+        except OSError:
+            return False
+        try:
+            found = os.stat(first_path[-1], dir_fd=parent, follow_symlinks=False)
+            if (found.st_dev, found.st_ino) != (device, inode):
+                return False
+            os.link(first_path[-1], name, src_dir_fd=parent, dst_dir_fd=directory.descriptor, follow_symlinks=False)
+        except OSError:
+            return False  # this file system has no hard links, or not as many: it becomes a file of its own
+        finally:
+            os.close(parent)
+        if node.kind is Kind.FILE:
+            self._files += 1
+        else:
+            self._others += 1
+        return True
+
+    def _remember(self, path: tuple[bytes, ...], node: Node, directory: _Directory, name: bytes) -> None:
+        key = _link_key(node)
+        if key is not None:
+            found = os.stat(name, dir_fd=directory.descriptor, follow_symlinks=False)
+            self._links[key] = (path, found.st_dev, found.st_ino)
+
+    def _open_path(self, path: tuple[bytes, ...]) -> int:
+        descriptor = os.dup(self._target)
+        for name in path:
+            try:
+                below = os.open(name, _DIRECTORY, dir_fd=descriptor)
+            finally:
+                os.close(descriptor)
+            descriptor = below
+        return descriptor
+
+    @staticmethod
+    def _find(name: bytes, directory: _Directory) -> os.stat_result | None:
+        try:
+            return os.stat(name, dir_fd=directory.descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def _is_zero(self, content: Buffer) -> bool:
+        size = len(content)
+        if size > len(self._zeros):
+            return not any(content)
+        # The comparison ends at the first byte that differs.
+        return memoryview(content) == memoryview(self._zeros)[:size] if content[0] == 0 else False
+
+    def _note(self, path: tuple[bytes, ...], what: list[str]) -> None:
+        for text in what:
+            self._problem(path, text)
+
+    def _problem(self, path: tuple[bytes, ...], what: str) -> None:
+        self._problems.append(Problem(path, what))
+
+    def _look_around(self, current: tuple[bytes, ...], *, report: bool = True) -> None:
+        if self._cancelled is not None and self._cancelled():
+            raise CancelledError("the restore was cancelled")
+        if report and self._report is not None:
+            self._report(
+                RestoreProgress(
+                    files=self._files,
+                    dirs=self._dirs,
+                    others=self._others,
+                    files_left=self._left,
+                    bytes_written=self._bytes,
+                    problems=len(self._problems),
+                    current=current,
+                )
+            )
+
+    @staticmethod
+    def _refuse_if_target_failed(error: OSError) -> None:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE):
+            raise TargetFailedError(f"the target cannot be written: {error.strerror}") from error
+
+
+def open_target(target: Path | int, existing: Existing) -> int:
+    """Return an open descriptor of the directory to restore into; it is made if it is missing.
+
+    Raises:
+        TargetNotEmptyError: it holds something, and `existing` is to refuse that.
+        TargetFailedError: it cannot be made or opened.
+    """
+    try:
+        if isinstance(target, int):
+            descriptor = os.dup(target)
+        else:
+            target.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise TargetFailedError(f"{target} cannot be used as a target: {error.strerror}") from error
+    if existing is Existing.REFUSE and _holds_something(descriptor):
+        os.close(descriptor)
+        raise TargetNotEmptyError(
+            f"{target} is not empty; restore into a new directory, or say what may happen to what is there"
+        )
+    return descriptor
+
+
+def _holds_something(directory: int) -> bool:
+    with os.scandir(directory) as found:
+        return next(found, None) is not None
+
+
+def _ranges(
+    wanted: list[tuple[Location, list[tuple[_File, int]]]],
+) -> Iterator[list[tuple[Location, list[tuple[_File, int]]]]]:
+    """Yield what lies close together in one pack, to be read at once."""
+    run: list[tuple[Location, list[tuple[_File, int]]]] = []
+    size = 0
+    for item in wanted:
+        place = item[0]
+        if run:
+            last = run[-1][0]
+            gap = place.blob.offset - last.blob.offset - last.blob.length
+            if place.pack != last.pack or gap > _GAP_BYTES or size + place.blob.length > _RANGE_BYTES:
+                yield run
+                run, size = [], 0
+        run.append(item)
+        size += place.blob.length
+    if run:
+        yield run
+
+
+def _break(uses: list[tuple[_File, int]], what: str) -> None:
+    for file, _ in uses:
+        file.broken = file.broken or what
+
+
+def _write_at(descriptor: int, content: Buffer, offset: int) -> None:
+    view = memoryview(content)
+    while view:
+        n = os.pwrite(descriptor, view, offset)
+        view, offset = view[n:], offset + n
+
+
+def _is_same(node: Node, found: os.stat_result) -> bool:
+    return (
+        node.kind is Kind.FILE
+        and stat.S_ISREG(found.st_mode)
+        and found.st_size == node.metadata.size
+        and found.st_mtime_ns == node.metadata.mtime_ns
+    )
+
+
+def _link_key(node: Node) -> tuple[object, ...] | None:
+    meta: Metadata = node.metadata
+    if meta.links < 2 or not meta.inode:  # noqa: PLR2004 - a thing with two names
+        return None
+    # The content is part of it, so that a tree cannot pass one file off as another.
+    return meta.device, meta.inode, node.kind, node.content, meta.link_target, meta.rdev
+
+
+def _make_special(node: Node, directory: int, name: bytes) -> None:
+    meta = node.metadata
+    match node.kind:
+        case Kind.SYMLINK:
+            os.symlink(meta.link_target, name, dir_fd=directory)
+        case Kind.FIFO:
+            os.mkfifo(name, 0o600, dir_fd=directory)
+        case Kind.SOCKET:
+            os.mknod(name, stat.S_IFSOCK | 0o600, dir_fd=directory)
+        case Kind.DEV:
+            os.mknod(name, stat.S_IFBLK | 0o600, meta.rdev, dir_fd=directory)
+        case Kind.CHARDEV:
+            os.mknod(name, stat.S_IFCHR | 0o600, meta.rdev, dir_fd=directory)
+        case _:
+            raise HoldfastError(f"{node.kind.value} is made elsewhere")
