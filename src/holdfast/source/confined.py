@@ -91,10 +91,34 @@ def open_granted(
     return opened
 
 
-def make_granted(wanted: Location, *, grants: Iterable[HostGrant], forbidden: Iterable[str]) -> tuple[int, bool]:
+def open_above(wanted: Location, *, forbidden: Iterable[str]) -> int:
+    """Return a descriptor of the directory that holds `wanted`, a file that was granted and opened before.
+
+    Raises:
+        NotGrantedError: a part of the path is a link.
+        SourceMissingError: it does not exist any more.
+        SourceUnreadableError: this process may not open it.
+    """
+    above = _part(wanted, len(wanted.path) - 1)
+    passed = _walk(above, own_identities(forbidden))
+    try:
+        opened = _reopen(passed, above, directory=True)
+    finally:
+        os.close(passed)
+    try:
+        _refuse_moved(opened, above)
+    except BaseException:
+        os.close(opened)
+        raise
+    return opened
+
+
+def make_granted(
+    wanted: Location, *, grants: Iterable[HostGrant], forbidden: Iterable[str], may_hold: bytes = b""
+) -> tuple[int, bool]:
     """Return a descriptor of the directory `wanted`, granted for restores, and whether it was made for this.
 
-    Only the last part of the path is made. One that exists must be empty.
+    Only the last part of the path is made. One that exists must be empty, but for a name that it `may_hold`.
 
     Raises:
         NotGrantedError: the host does not grant it, or a part of its path is a link.
@@ -122,11 +146,11 @@ def make_granted(wanted: Location, *, grants: Iterable[HostGrant], forbidden: It
     except SourceMissingError as error:
         raise TargetOccupiedError(f"{wanted.key} exists and is no directory; name one that does not exist") from error
     try:
-        occupied = not made and bool(os.listdir(descriptor))  # noqa: PTH208 - a descriptor, not a path
+        held = {os.fsencode(name) for name in os.listdir(descriptor)}  # noqa: PTH208 - a descriptor, not a path
     except BaseException:
         os.close(descriptor)
         raise
-    if occupied:
+    if not held <= {may_hold}:
         os.close(descriptor)
         raise TargetOccupiedError(
             f"{wanted.key} exists and is not empty; a restore never overwrites, so name a directory that does not exist"

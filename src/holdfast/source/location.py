@@ -25,7 +25,7 @@ class Scheme(StrEnum):
 _ALIASES: Final = {"postgres": Scheme.POSTGRESQL}
 _DEFAULT_PORT: Final = {Scheme.POSTGRESQL: 5432}
 _URL_OPTIONS: Final[Mapping[Scheme, frozenset[str]]] = {
-    Scheme.FILE: frozenset(),
+    Scheme.FILE: frozenset({"one-filesystem"}),
     Scheme.POSTGRESQL: frozenset({"sslmode", "role-passwords", "large-objects"}),
 }
 

@@ -130,6 +130,8 @@ class SourceReport:
     """Versions, positions, counts: what the recovery point says about itself, JSON values only."""
     problems: tuple[Problem, ...] = ()
     """What is not in the stream although somebody may expect it, each with the reason."""
+    restore_metadata: Mapping[str, str] = field(default_factory=dict)
+    """What a restore of this should be started with, for somebody who has nothing to change."""
 
 
 class Source(Protocol):
@@ -211,7 +213,7 @@ Landing = DirectoryLanding | StreamLanding
 
 
 class Target(Protocol):
-    """One place that a restore fills. Used by one thread; `abort` may come from any."""
+    """One place that a restore fills. Used by one thread; `abort` may come from any while a stream is taken in."""
 
     def begin(self) -> Landing:
         """Make the place where the restore lands, and say what kind of place it is.
@@ -231,5 +233,8 @@ class Target(Protocol):
         ...
 
     def abort(self) -> None:
-        """Remove what this target made, and only that; may be called at any time and more than once."""
+        """Remove what this target made, and only that; may be called more than once.
+
+        Whoever writes into a `DirectoryLanding` has to have stopped before.
+        """
         ...

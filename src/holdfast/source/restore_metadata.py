@@ -1,0 +1,141 @@
+"""What a restore of a file tree is asked for, in the keys that clients of AWS Backup send for EFS.
+
+Key names: AWS Backup Developer Guide, "Restore an Amazon EFS file system". Keys of our own begin with `holdfast:`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from holdfast.repository.entry import InvalidEntryError, refuse_bad_name
+from holdfast.source.location import Location, Scheme, location
+from holdfast.source.protocol import OptionRefusedError
+
+TARGET_URL: Final = "holdfast:target-url"
+ROOT_MODE: Final = "holdfast:root-mode"
+ROOT_OWNER: Final = "holdfast:root-owner"
+_NEW: Final = "newFileSystem"
+_EXISTING: Final = "file-system-id"
+_ITEMS: Final = "ItemsToRestore"
+# Accepted, because every client sends them, and without a meaning for a directory on a disk.
+_WITHOUT_MEANING: Final = frozenset(
+    {
+        "Encrypted",
+        "KmsKeyId",
+        "PerformanceMode",
+        "CreationToken",
+        "singleAzFilesystem",
+        "availabilityZoneName",
+        "aws:backup:request-id",
+    }
+)
+_KNOWN: Final = _WITHOUT_MEANING | {TARGET_URL, ROOT_MODE, ROOT_OWNER, _NEW, _EXISTING, _ITEMS}
+_MOST_ITEMS: Final = 5
+_MOST_BYTES: Final = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class FileRestore:
+    """One restore of a file tree, as asked for."""
+
+    target: Location | None
+    """The new directory to restore into; None to restore into an existing file system."""
+    file_system_id: str | None
+    """The existing file system, below whose directory a new one is made; None with a target."""
+    items: tuple[tuple[bytes, ...], ...]
+    """The paths that are wanted; none means everything."""
+    root_mode: int | None = None
+    root_owner: tuple[int, int] | None = None
+
+
+def file_restore(metadata: Mapping[str, str]) -> FileRestore:
+    """Return what the metadata of a restore asks for.
+
+    Raises:
+        OptionRefusedError: a key is unknown, a value makes no sense, or it is not clear where the restore shall go.
+    """
+    unknown = sorted(set(metadata) - _KNOWN)
+    if unknown:
+        raise OptionRefusedError(f"{unknown[0]!r} is no key of an EFS restore; known keys: {', '.join(sorted(_KNOWN))}")
+    if sum(len(key) + len(value) for key, value in metadata.items()) > _MOST_BYTES:
+        raise OptionRefusedError(f"the metadata of a restore has at most {_MOST_BYTES} characters")
+    url = metadata.get(TARGET_URL)
+    new = metadata.get(_NEW, "true" if url is not None else "false").lower()
+    if new not in ("true", "false"):
+        raise OptionRefusedError(f"newFileSystem is true or false, not {metadata[_NEW]!r}")
+    items = _items(metadata.get(_ITEMS))
+    if new == "true":
+        if url is None:
+            raise OptionRefusedError(
+                f"a restore to a new file system needs {TARGET_URL}, the URL of a directory that does not exist yet, "
+                "in a place that a site grant allows to restore into, such as file:///srv/restored/www"
+            )
+        target = location(url)
+        if target.scheme is not Scheme.FILE:
+            raise OptionRefusedError(f"{TARGET_URL} is a file:/// URL for file trees, not {url!r}")
+        return FileRestore(target, None, items, _root_mode(metadata), _root_owner(metadata))
+    if url is not None:
+        raise OptionRefusedError(f"{TARGET_URL} goes with newFileSystem true; leave one of the two out")
+    if not metadata.get(_EXISTING):
+        raise OptionRefusedError(
+            "a restore needs file-system-id, the file system below which a new directory is made, "
+            f"or newFileSystem true and {TARGET_URL}"
+        )
+    return FileRestore(None, metadata[_EXISTING], items)
+
+
+def directory_name(at: datetime) -> bytes:
+    """Return the name of the directory that a restore into an existing file system makes."""
+    return f"aws-backup-restore_{at.astimezone(UTC):%Y-%m-%dT%H-%M-%S}-{at.microsecond // 1000:03d}Z".encode()
+
+
+def _items(text: str | None) -> tuple[tuple[bytes, ...], ...]:
+    if not text:
+        return ()
+    try:
+        paths = json.loads(text)
+    except ValueError as error:
+        raise OptionRefusedError(f'ItemsToRestore is a JSON array of paths, such as ["/a/b"], not {text!r}') from error
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        raise OptionRefusedError('ItemsToRestore is a JSON array of paths, such as ["/a/b"]')
+    if len(paths) > _MOST_ITEMS:
+        raise OptionRefusedError(f"ItemsToRestore names at most {_MOST_ITEMS} paths, not {len(paths)}")
+    return tuple(_item(path) for path in paths)
+
+
+def _item(path: str) -> tuple[bytes, ...]:
+    # Surrogate escapes let a client name bytes that are no UTF-8, the way Python spells them.
+    try:
+        parts = tuple(part for part in path.encode("utf-8", "surrogateescape").split(b"/") if part)
+        for part in parts:
+            refuse_bad_name(part)
+    except (UnicodeEncodeError, InvalidEntryError) as error:
+        raise OptionRefusedError(f"{path!r} in ItemsToRestore is not a path in a recovery point: {error}") from error
+    if not parts:
+        raise OptionRefusedError("ItemsToRestore names the root; leave it out to restore everything")
+    return parts
+
+
+def _root_mode(metadata: Mapping[str, str]) -> int | None:
+    text = metadata.get(ROOT_MODE)
+    if text is None:
+        return None
+    try:
+        mode = int(text, 8)
+    except ValueError:
+        mode = -1
+    if not 0 <= mode <= 0o7777:  # noqa: PLR2004 - the permission bits
+        raise OptionRefusedError(f"{ROOT_MODE} is permission bits in octal, such as 0755, not {text!r}")
+    return mode
+
+
+def _root_owner(metadata: Mapping[str, str]) -> tuple[int, int] | None:
+    text = metadata.get(ROOT_OWNER)
+    if text is None:
+        return None
+    uid, colon, gid = text.partition(":")
+    if not (colon and uid.isdigit() and gid.isdigit() and max(int(uid), int(gid)) < 2**32 - 1):
+        raise OptionRefusedError(f"{ROOT_OWNER} is two numbers, such as 33:33, not {text!r}")
+    return int(uid), int(gid)
