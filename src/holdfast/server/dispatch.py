@@ -7,7 +7,7 @@ A call that only reads runs in a reading transaction. A refusal is recorded in a
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 import structlog
@@ -15,7 +15,6 @@ import structlog
 from holdfast.access.model.caller import Caller
 from holdfast.core.errors import DeniedError
 from holdfast.database import idempotency
-from holdfast.server.authorize import Authorizer
 from holdfast.trail.service import Decision, Entry, record
 from holdfast.wire.application import Credential
 from holdfast.wire.call import Call, Handler, Instance, Received
@@ -25,18 +24,35 @@ from holdfast.wire.model import load_service
 log = structlog.get_logger()
 
 
+class Gatekeeper(Protocol):
+    """Who decides: identities behind access keys, and what they may do."""
+
+    def credential(self, access_key_id: str, session_token: str | None) -> Credential | None:
+        """Return the secret and the caller behind an access key, None when there is no such key."""
+
+    def is_changing(self, service: str, operation: str) -> bool:
+        """Return whether the operation may write."""
+
+    def authorize(self, call: Call, parameters: Mapping[str, Any]) -> str:
+        """Return why the call is allowed: the statement that decided.
+
+        Raises:
+            DeniedError: it is not.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Dispatcher:
     """Carries out requests for the wire."""
 
     instance: Instance
-    authorizer: Authorizer
+    gatekeeper: Gatekeeper
     handlers: Mapping[str, Mapping[str, Handler]]
     """By service and operation."""
 
     def credential(self, access_key_id: str, session_token: str | None) -> Credential | None:
         """Return the secret and the caller behind an access key, None when there is no such key."""
-        return self.authorizer.credential(access_key_id, session_token)
+        return self.gatekeeper.credential(access_key_id, session_token)
 
     def invoke(self, received: Received, principal: Any, parameters: dict[str, Any]) -> Mapping[str, Any] | None:
         """Carry out one request.
@@ -51,12 +67,12 @@ class Dispatcher:
             raise UnsupportedOperationError(received.service, received.operation)
         caller: Caller = principal
         try:
-            if self.authorizer.is_changing(received.service, received.operation):
+            if self.gatekeeper.is_changing(received.service, received.operation):
                 with self.instance.database.transaction() as tx:
                     return self._change(tx, received, caller, handler, parameters)
             with self.instance.database.reading() as tx:
                 call = self._call(tx, received, caller)
-                self.authorizer.authorize(call, parameters)
+                self.gatekeeper.authorize(call, parameters)
                 return handler(call, parameters)
         except DeniedError as refusal:
             with self.instance.database.transaction() as tx:
@@ -68,7 +84,7 @@ class Dispatcher:
         self, tx: sa.Connection, received: Received, caller: Caller, handler: Handler, parameters: dict[str, Any]
     ) -> Mapping[str, Any] | None:
         call = self._call(tx, received, caller)
-        reason = self.authorizer.authorize(call, parameters)
+        reason = self.gatekeeper.authorize(call, parameters)
         token = _token(received, caller, parameters)
         if token is not None:
             earlier = idempotency.earlier_answer(tx, token, now=call.now)
