@@ -7,8 +7,7 @@ import os
 import pwd
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from holdfast.repository.entry import (
@@ -75,9 +74,19 @@ def walk_tree(
         raise UnreadableError(f"{root} cannot be opened: {error.strerror}") from error
     try:
         device = os.fstat(descriptor).st_dev
-        yield from _Walk(parent, rules, device).directory((), descriptor)
+        yield from _Walk(parent, rules, device).run(descriptor)
     finally:
         os.close(descriptor)
+
+
+@dataclass(slots=True)
+class _Level:
+    """A directory that the walk is in: the names still to come, and problems not told yet."""
+
+    path: tuple[bytes, ...]
+    descriptor: int
+    names: Iterator[bytes]
+    problems: list[Problem] = field(default_factory=list)
 
 
 class _Walk:
@@ -86,74 +95,82 @@ class _Walk:
         self._rules = rules
         self._device = device
 
-    def directory(self, path: tuple[bytes, ...], descriptor: int) -> Iterator[Entry | Problem]:
+    def run(self, root: int) -> Iterator[Entry | Problem]:
+        # A stack of our own: trees are deeper than Python's.
+        levels = [_Level((), root, self._names((), root))]
         try:
-            names = sorted(os.fsencode(name) for name in os.listdir(descriptor))
-        except OSError as error:
-            yield Problem(path, f"unreadable: {error.strerror}")
-            return
-        for name in names:
-            below = (*path, name)
-            if self._rules.exclude is not None and self._rules.exclude(below):
-                continue
-            yield from self._entry(below, descriptor, name)
+            while levels:
+                level = levels[-1]
+                while level.problems:
+                    yield level.problems.pop()
+                name = next(level.names, None)
+                if name is None:
+                    levels.pop()
+                    if levels:
+                        os.close(level.descriptor)
+                    continue
+                path = (*level.path, name)
+                if self._rules.exclude is not None and self._rules.exclude(path):
+                    continue
+                entry = self._entry(path, level, name)
+                while level.problems:
+                    yield level.problems.pop()
+                if entry is None:
+                    continue
+                descriptor = self._open_directory(path, level, name) if entry.kind is Kind.DIR else None
+                if entry.kind is Kind.DIR and descriptor is None:
+                    continue
+                yield entry
+                if descriptor is None:
+                    continue
+                below = _Level(path, descriptor, iter(()))
+                levels.append(below)
+                if not self._rules.one_filesystem or os.fstat(descriptor).st_dev == self._device:
+                    below.names = self._names(path, descriptor, below.problems)
+        finally:
+            for level in levels[1:]:
+                os.close(level.descriptor)
 
-    def _entry(self, path: tuple[bytes, ...], parent: int, name: bytes) -> Iterator[Entry | Problem]:
+    @staticmethod
+    def _names(path: tuple[bytes, ...], descriptor: int, problems: list[Problem] | None = None) -> Iterator[bytes]:
+        try:
+            return iter(sorted(os.fsencode(name) for name in os.listdir(descriptor)))
+        except OSError as error:
+            if problems is None:
+                raise UnreadableError(f"the directory cannot be listed: {error.strerror}") from error
+            problems.append(Problem(path, f"unreadable: {error.strerror}"))
+            return iter(())
+
+    def _entry(self, path: tuple[bytes, ...], level: "_Level", name: bytes) -> Entry | None:
+        parent = level.descriptor
         try:
             found = os.stat(name, dir_fd=parent, follow_symlinks=False)
-        except FileNotFoundError:
-            yield Problem(path, "vanished before it was read")
-            return
+            kind = _KINDS.get(stat.S_IFMT(found.st_mode))
+            if kind is None:
+                level.problems.append(Problem(path, "of a kind that cannot be stored"))
+                return None
+            target = os.readlink(name, dir_fd=parent) if kind is Kind.SYMLINK else b""
+            metadata = self._metadata(kind, found, level, path, target)
         except OSError as error:
-            yield Problem(path, f"unreadable: {error.strerror}")
-            return
-        kind = _KINDS.get(stat.S_IFMT(found.st_mode))
-        if kind is None:
-            yield Problem(path, "of a kind that cannot be stored")
-            return
-        if kind is Kind.DIR:
-            yield from self._subdirectory(path, parent, name, found)
-            return
-        target = b""
-        try:
-            if kind is Kind.SYMLINK:
-                target = os.readlink(name, dir_fd=parent)
-            metadata = self._metadata(kind, found, parent, name, target)
-        except FileNotFoundError:
-            yield Problem(path, "vanished before it was read")
-            return
-        except OSError as error:
-            yield Problem(path, f"unreadable: {error.strerror}")
-            return
+            level.problems.append(Problem(path, _why(error)))
+            return None
         if kind is not Kind.FILE:
-            yield Entry(path, kind, metadata)
-            return
+            return Entry(path, kind, metadata)
         content = _FileContent(parent, name, found)
         kept = None if self._parent is None else self._parent.unchanged(path, metadata, content)
-        yield Entry(path, kind, metadata, kept or content)
+        return Entry(path, kind, metadata, kept or content)
 
-    def _subdirectory(
-        self, path: tuple[bytes, ...], parent: int, name: bytes, found: os.stat_result
-    ) -> Iterator[Entry | Problem]:
+    @staticmethod
+    def _open_directory(path: tuple[bytes, ...], level: "_Level", name: bytes) -> int | None:
         try:
-            metadata = self._metadata(Kind.DIR, found, parent, name, b"")
-            descriptor = os.open(name, _DIRECTORY, dir_fd=parent)
-        except FileNotFoundError:
-            yield Problem(path, "vanished before it was read")
-            return
+            return os.open(name, _DIRECTORY, dir_fd=level.descriptor)
         except OSError as error:
-            what = "changed while read: no directory any more" if error.errno in (errno.ENOTDIR, errno.ELOOP) else None
-            yield Problem(path, what or f"unreadable: {error.strerror}")
-            return
-        try:
-            yield Entry(path, Kind.DIR, metadata)
-            if self._rules.one_filesystem and os.fstat(descriptor).st_dev != self._device:
-                return
-            yield from self.directory(path, descriptor)
-        finally:
-            os.close(descriptor)
+            level.problems.append(Problem(path, _why(error)))
+            return None
 
-    def _metadata(self, kind: Kind, found: os.stat_result, parent: int, name: bytes, target: bytes) -> Metadata:
+    def _metadata(
+        self, kind: Kind, found: os.stat_result, level: "_Level", path: tuple[bytes, ...], target: bytes
+    ) -> Metadata:
         return Metadata(
             mode=stat.S_IMODE(found.st_mode),
             uid=found.st_uid,
@@ -169,7 +186,7 @@ class _Walk:
             links=found.st_nlink if kind in _LINKED else 0,
             link_target=target,
             rdev=found.st_rdev if kind in (Kind.DEV, Kind.CHARDEV) else 0,
-            xattrs=_xattrs(parent, name) if self._rules.xattrs else (),
+            xattrs=_xattrs(path, level) if self._rules.xattrs else (),
         )
 
 
@@ -243,21 +260,31 @@ def file_runs(descriptor: int, size: int) -> Iterator[Extent | Hole]:
         at = end
 
 
-def _xattrs(parent: int, name: bytes) -> tuple[tuple[str, bytes], ...]:
+def _xattrs(path: tuple[bytes, ...], level: _Level) -> tuple[tuple[str, bytes], ...]:
     # There is no call relative to a directory; through /proc the directory is still the open one.
-    path = b"/proc/self/fd/%d/%s" % (parent, name)
+    name = b"/proc/self/fd/%d/%s" % (level.descriptor, path[-1])
     try:
-        keys = os.listxattr(path, follow_symlinks=False)
+        keys = os.listxattr(name, follow_symlinks=False)
     except OSError as error:
-        if error.errno in (errno.ENOTSUP, errno.EPERM, errno.EACCES):
-            return ()
-        raise
+        if error.errno != errno.ENOTSUP:
+            level.problems.append(Problem(path, f"its attributes are unreadable: {error.strerror}"))
+        return ()
     found: list[tuple[str, bytes]] = []
     for key in keys:
-        # One that was removed in between, or that only its owner may read, is not there for us.
-        with suppress(OSError):
-            found.append((key, os.getxattr(path, key, follow_symlinks=False)))
+        try:
+            found.append((key, os.getxattr(name, key, follow_symlinks=False)))
+        except OSError as error:
+            if error.errno != errno.ENODATA:  # that one was removed just now
+                level.problems.append(Problem(path, f"its attribute {key} is unreadable: {error.strerror}"))
     return tuple(found)
+
+
+def _why(error: OSError) -> str:
+    if error.errno == errno.ENOENT:
+        return "vanished before it was read"
+    if error.errno in (errno.ENOTDIR, errno.ELOOP):
+        return "changed while read: no directory any more"
+    return f"unreadable: {error.strerror}"
 
 
 @functools.lru_cache(maxsize=1024)

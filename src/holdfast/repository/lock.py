@@ -69,6 +69,7 @@ class Lock:
         self._refreshed_at = machine.now()
         self._refreshed_monotonic = machine.monotonic()
         self._id: str | None = self._write()
+        self._lost: str | None = None
         self._thread: threading.Thread | None = None
 
     @property
@@ -82,12 +83,19 @@ class Lock:
         self._thread.start()
 
     def refresh(self) -> None:
-        """Write a new lock file with the present time and remove the old one."""
+        """Write a new lock file with the present time and remove the old one, unless the lock is lost already."""
         with self._guard:
-            if self._id is None:
+            if self._id is None or self._lost is not None:
                 return
             now, monotonic = self._machine.now(), self._machine.monotonic()
+            if self._age() > GIVEN_UP_AFTER:
+                self._lost = f"it could not be refreshed for {self._age()}"
+                return
             old, self._id = self._id, self._write()
+            # Only if the old file was there after the new one was, there has been a lock all the time.
+            if not self._is_there(old):
+                self._lost = "somebody removed it"
+                return
             self._refreshed_at, self._refreshed_monotonic = now, monotonic
             self._storage.delete(f"locks/{old}")
 
@@ -95,24 +103,31 @@ class Lock:
         """Refuse to go on when others may count this lock as stale, or somebody has removed it.
 
         Raises:
-            LockLostError: so it is.
+            LockLostError: so it is, so others may have deleted what we rely on.
         """
-        # Both clocks: the monotonic one may stand still while a machine sleeps, the wall clock may be set back.
-        age = max(
-            self._machine.now() - self._refreshed_at,
-            timedelta(seconds=self._machine.monotonic() - self._refreshed_monotonic),
-        )
-        if age > GIVEN_UP_AFTER:
-            raise LockLostError(f"the repository's lock could not be refreshed for {age}; the work has to be run again")
         with self._guard:
             if self._id is None:
                 raise LockLostError("the repository's lock was released already")
-            try:
-                self._storage.size(f"locks/{self._id}")
-            except NotFoundError as error:
-                raise LockLostError(
-                    "the repository's lock was removed by somebody else; the work has to be run again"
-                ) from error
+            if self._lost is None and self._age() > GIVEN_UP_AFTER:
+                self._lost = f"it could not be refreshed for {self._age()}"
+            if self._lost is None and not self._is_there(self._id):
+                self._lost = "somebody removed it"
+            if self._lost is not None:
+                raise LockLostError(f"the repository's lock was lost: {self._lost}; the work has to be run again")
+
+    def _age(self) -> timedelta:
+        # Both clocks: the monotonic one may stand still while a machine sleeps, the wall clock may be set back.
+        return max(
+            self._machine.now() - self._refreshed_at,
+            timedelta(seconds=self._machine.monotonic() - self._refreshed_monotonic),
+        )
+
+    def _is_there(self, lock_id: str) -> bool:
+        try:
+            self._storage.size(f"locks/{lock_id}")
+        except NotFoundError:
+            return False
+        return True
 
     def release(self) -> None:
         """Remove the lock file. Doing it twice is harmless."""

@@ -98,6 +98,16 @@ class _Directory:
 
 
 @dataclass(slots=True)
+class _Level:
+    """A directory that the walk is in; its metadata is put on it at the end, unless None."""
+
+    path: tuple[bytes, ...]
+    metadata: Metadata | None
+    directory: _Directory
+    nodes: Iterator[Node]
+
+
+@dataclass(slots=True)
 class _File:
     """A file being restored, under `name`, and `final` if that is another."""
 
@@ -164,7 +174,8 @@ class Restore:
         """
         root = _Directory(os.dup(self._target))
         try:
-            self._directory((), tree, root)
+            root.users += 1  # the walk leaves it once, and so do we
+            self._walk(tree, root)
             self._write_batch()
         finally:
             for file in self._batch.files:
@@ -182,7 +193,37 @@ class Restore:
             problems=tuple(self._problems),
         )
 
-    def _directory(self, path: tuple[bytes, ...], tree: bytes, directory: _Directory) -> None:
+    def _walk(self, tree: bytes, root: _Directory) -> None:
+        # A stack of our own: trees are deeper than Python's.
+        levels = [_Level((), None, root, self._nodes((), tree))]
+        try:
+            while levels:
+                level = levels[-1]
+                node = next(level.nodes, None)
+                if node is None:
+                    levels.pop()
+                    self._leave(level)
+                    continue
+                path = (*level.path, node.name)
+                self._look_around(path)
+                if not self._choice.takes(path) and not (node.kind is Kind.DIR and self._choice.may_take_below(path)):
+                    continue
+                try:
+                    if node.kind is not Kind.DIR:
+                        self._leaf(path, node, level.directory)
+                    elif (below := self._enter(path, node, level.directory)) is not None:
+                        levels.append(below)
+                except OSError as error:
+                    self._refuse_if_target_failed(error)
+                    self._problem(path, f"could not be restored: {error.strerror or error}")
+        finally:
+            for level in levels:
+                level.directory.leave()
+
+    def _nodes(self, path: tuple[bytes, ...], tree: bytes | None) -> Iterator[Node]:
+        if tree is None:
+            self._problem(path, "the snapshot does not say what this directory holds")
+            return
         try:
             nodes = self._reader.tree(tree)
         except DamagedError as error:
@@ -190,25 +231,14 @@ class Restore:
             return
         seen: set[bytes] = set()
         for node in nodes:
-            below = (*path, node.name)
             if node.name in seen:
-                self._problem(below, "a second entry of the same name was left out")
+                self._problem((*path, node.name), "a second entry of the same name was left out")
                 continue
             seen.add(node.name)
-            self._look_around(below)
-            taken = self._choice.takes(below)
-            if not taken and not (node.kind is Kind.DIR and self._choice.may_take_below(below)):
-                continue
-            try:
-                if node.kind is Kind.DIR:
-                    self._subdirectory(below, node, directory)
-                else:
-                    self._leaf(below, node, directory)
-            except OSError as error:
-                self._refuse_if_target_failed(error)
-                self._problem(below, f"could not be restored: {error.strerror or error}")
+            yield node
 
-    def _subdirectory(self, path: tuple[bytes, ...], node: Node, parent: _Directory) -> None:
+    def _enter(self, path: tuple[bytes, ...], node: Node, parent: _Directory) -> "_Level | None":
+        """Make a directory, or take the one that is there; return it open, or None if it has no place."""
         name = node.name
         made = True
         try:
@@ -219,21 +249,24 @@ class Restore:
             if not stat.S_ISDIR(found.st_mode):
                 if self._existing not in (Existing.REPLACE, Existing.REPLACE_CHANGED):
                     self._problem(path, "something that is no directory is in its place, and was kept")
-                    return
+                    return None
                 os.unlink(name, dir_fd=parent.descriptor)
                 os.mkdir(name, 0o700, dir_fd=parent.descriptor)
                 made = True
         directory = _Directory(os.open(name, _DIRECTORY, dir_fd=parent.descriptor))
+        describe = made or self._existing is not Existing.KEEP
+        return _Level(path, node.metadata if describe else None, directory, self._nodes(path, node.subtree))
+
+    def _leave(self, level: "_Level") -> None:
+        """Finish a directory: its times come last, since what happens inside changes them."""
+        directory = level.directory
         try:
-            if node.subtree is None:
-                self._problem(path, "the snapshot does not say what this directory holds")
-            else:
-                self._directory(path, node.subtree, directory)
-            if directory.users > 1 and self._existing is not Existing.REFUSE:
-                self._write_batch()  # renaming a file into place changes the directory's mtime, so it comes first
-            if made or self._existing is not Existing.KEEP:
-                self._note(path, apply_to_file(directory.descriptor, node.metadata, owners=self._owners))
-            self._dirs += 1
+            if level.path:
+                if directory.users > 1 and self._existing is not Existing.REFUSE:
+                    self._write_batch()  # renaming a file into place changes the directory's mtime
+                if level.metadata is not None:
+                    self._note(level.path, apply_to_file(directory.descriptor, level.metadata, owners=self._owners))
+                self._dirs += 1
         finally:
             directory.leave()
 

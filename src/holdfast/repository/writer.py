@@ -35,7 +35,7 @@ from holdfast.repository.entry import (
     refuse_bad_name,
 )
 from holdfast.repository.index import Index
-from holdfast.repository.lock import Lock
+from holdfast.repository.lock import Lock, LockLostError
 from holdfast.repository.pace import Pace
 from holdfast.repository.pack import BlobKind
 from holdfast.repository.snapshot import Snapshot, put_snapshot
@@ -353,6 +353,7 @@ class SnapshotWriter:
                 before_snapshot()
             self._lock.refuse_if_lost()
             snapshot = replace(snapshot, id=put_snapshot(self._storage, self._box, snapshot))
+            self._take_back_if_lock_lost(snapshot.id)
         except BaseException:
             self.abort()
             raise
@@ -371,6 +372,14 @@ class SnapshotWriter:
             bytes_stored=done.bytes_stored,
             problems=tree.problems,
         )
+
+    def _take_back_if_lock_lost(self, snapshot_id: str) -> None:
+        """Remove the snapshot just put if the lock was not held until then: its blobs may have been swept away."""
+        try:
+            self._lock.refuse_if_lost()
+        except LockLostError:
+            self._storage.delete(f"snapshots/{snapshot_id}")
+            raise
 
     def abort(self) -> None:
         """End without a snapshot: what was written stays as rubbish until a sweep. Doing it twice is harmless."""
