@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache
+from threading import Lock
 from typing import Any, Protocol
 
 import structlog
@@ -20,7 +20,7 @@ from holdfast.wire.aws_json import JsonProtocol
 from holdfast.wire.call import Received
 from holdfast.wire.errors import TooManyCallsError, error_reply, internal_reply
 from holdfast.wire.message import HttpReply, HttpRequest
-from holdfast.wire.model import Operation, Service, load_service, services_by_signing_name
+from holdfast.wire.model import SERVICES, Operation, Service, load_service
 from holdfast.wire.protocol import ErrorReply, WireProtocol
 from holdfast.wire.query import QueryProtocol
 from holdfast.wire.rest_json import RestJsonProtocol
@@ -84,11 +84,18 @@ class Settings:
     """How many requests may be under way or wait for a thread; more are told to come back."""
 
 
-@cache
+_made: dict[str, WireProtocol] = {}
+_making = Lock()
+
+
 def protocol_of(service: str) -> WireProtocol:
-    """Return what reads and answers the calls of a service, by boto3's name of it."""
-    described = load_service(service)
-    return _PROTOCOLS[described.protocol](described)
+    """Return what reads and answers the calls of a service, by boto3's name of it; its model is read once."""
+    made = _made.get(service)
+    if made is None:
+        with _making:  # the first calls of a service come together, and one reading of the model is enough
+            described = load_service(service)
+            made = _made.setdefault(service, _PROTOCOLS[described.protocol](described))
+    return made
 
 
 class _RefusedError(Exception):
@@ -115,7 +122,6 @@ class Application:
         self._machine_time = machine_time
         self._settings = settings or Settings()
         self._routes = dict(routes or {})
-        self._services = services_by_signing_name()
         self._keys = SigningKeys()
         self._pool = ThreadPoolExecutor(self._settings.threads, thread_name_prefix="call")
         self._under_way = 0
@@ -141,7 +147,7 @@ class Application:
                 request = _request(scope, body)
             reply = await self._answer(request, request_id)
         except _RefusedError as refusal:
-            reply = self._protocol_guess(request).error(
+            reply = self._protocol(request, _signature_or_flaw(request)).error(
                 ErrorReply(refusal.code, str(refusal), refusal.status), request_id
             )
             headers.append(("Connection", "close"))
@@ -177,7 +183,7 @@ class Application:
 
     async def _answer(self, request: HttpRequest, request_id: str) -> HttpReply:
         if self._under_way >= self._settings.most_waiting:
-            protocol = self._protocol_guess(request)
+            protocol = self._protocol(request, _signature_or_flaw(request))
             busy = TooManyCallsError("Too many calls at once; come back a little later")
             told = error_reply(protocol.service, busy) or internal_reply(protocol.service, request_id)
             return protocol.error(told, request_id)
@@ -193,15 +199,14 @@ class Application:
         for prefix, route in self._routes.items():
             if request.path.startswith(prefix):
                 return _plain(route, request, request_id)
-        protocol = self._protocol_guess(request)
+        signature = _signature_or_flaw(request)
+        protocol = self._protocol(request, signature)
         try:
-            signature, protocol = self._signature(request, protocol)
-            principal = None if signature is None else self._principal(request, signature)
-            parsed = protocol.parse(request)
-            validate(parsed.operation.input, parsed.parameters)
-            call = self._call(request, request_id, signature, parsed.operation)
-            result = self._backend.invoke(call, principal, parsed.parameters)
-            return protocol.result(parsed.operation, result or {}, request_id)
+            if isinstance(signature, SignatureError):
+                return self._open_call(request, request_id, protocol, signature)
+            self._refuse_foreign_scope(signature)
+            principal = self._principal(request, signature)
+            return self._carry_out(request, request_id, protocol, signature, principal)
         except Exception as error:
             told = error_reply(protocol.service, error)
             if told is None:
@@ -209,25 +214,38 @@ class Application:
                 told = internal_reply(protocol.service, request_id)
             return protocol.error(told, request_id)
 
-    def _signature(self, request: HttpRequest, guessed: WireProtocol) -> tuple[Signature | None, WireProtocol]:
-        """Return the signature of a request and the service it is for; None for an operation that needs none."""
-        try:
-            signature = read_signature(request)
-        except SignatureError as error:
-            if error.flaw is Flaw.MISSING and _needs_no_signature(guessed, request):
-                return None, guessed
-            raise
-        service = self._services.get(signature.service)
-        if service is None:
+    def _open_call(
+        self, request: HttpRequest, request_id: str, protocol: WireProtocol, flaw: SignatureError
+    ) -> HttpReply:
+        """Carry out a call without a signature, if it is of an operation that needs none."""
+        if flaw.flaw is Flaw.MISSING and _needs_no_signature(protocol, request):
+            return self._carry_out(request, request_id, protocol, None, None)
+        raise flaw
+
+    def _carry_out(
+        self,
+        request: HttpRequest,
+        request_id: str,
+        protocol: WireProtocol,
+        signature: Signature | None,
+        principal: Any,
+    ) -> HttpReply:
+        parsed = protocol.parse(request)
+        validate(parsed.operation.input, parsed.parameters)
+        received = self._call(request, request_id, signature, parsed.operation)
+        result = self._backend.invoke(received, principal, parsed.parameters)
+        return protocol.result(parsed.operation, result or {}, request_id)
+
+    def _refuse_foreign_scope(self, signature: Signature) -> None:
+        if signature.service not in SERVICES:
             raise SignatureError(
                 Flaw.WRONG_SCOPE,
-                f"Credential should be scoped to a service that is served here: {', '.join(sorted(self._services))}",
+                f"Credential should be scoped to a service that is served here: {', '.join(sorted(SERVICES))}",
             )
         if not self._settings.is_region(signature.region):
             raise SignatureError(
-                Flaw.WRONG_SCOPE, f"Credential should be scoped to a valid region, not {signature.region}"
+                Flaw.WRONG_SCOPE, f"Credential should be scoped to a valid region, not {signature.region[:100]}"
             )
-        return signature, protocol_of(service)
 
     def _principal(self, request: HttpRequest, signature: Signature) -> Any:
         credential = self._backend.credential(signature.access_key_id, signature.session_token)
@@ -255,27 +273,24 @@ class Application:
             access_key_id="" if signature is None else signature.access_key_id,
         )
 
-    def _protocol_guess(self, request: HttpRequest) -> WireProtocol:
-        """Return the protocol that a request seems to speak, before anything of it is proven."""
-        try:
-            service = self._services.get(read_signature(request).service)
-        except SignatureError:
-            service = None
+    def _protocol(self, request: HttpRequest, signature: Signature | SignatureError) -> WireProtocol:
+        """Return the protocol of the service that a request says it is for, or seems to be for."""
+        service = SERVICES.get(signature.service) if isinstance(signature, Signature) else None
         if service is not None:
             return protocol_of(service)
         if "x-amz-target" in request.headers:
-            prefix = request.headers["x-amz-target"].rpartition(".")[0]
-            return protocol_of(_services_by_target().get(prefix, "organizations"))
+            return protocol_of("organizations")
         form = "application/x-www-form-urlencoded"
         if request.headers.get("content-type", "").startswith(form) or "Action=" in request.query:
             return protocol_of("sts")
         return protocol_of("backup")
 
 
-@cache
-def _services_by_target() -> Mapping[str, str]:
-    described = [load_service(name) for name in services_by_signing_name().values()]
-    return {each.target_prefix: each.name for each in described if each.target_prefix}
+def _signature_or_flaw(request: HttpRequest) -> Signature | SignatureError:
+    try:
+        return read_signature(request)
+    except SignatureError as flaw:
+        return flaw
 
 
 def _needs_no_signature(protocol: WireProtocol, request: HttpRequest) -> bool:

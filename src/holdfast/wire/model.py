@@ -13,22 +13,24 @@ from holdfast.wire.shape import Shape, Shapes
 MODEL_DIRECTORY = Path(__file__).parent / "models"
 """Where the extension's model is; in `AWS_DATA_PATH`, it lets boto3 and the AWS CLI call the extension."""
 
-_SERVICES = (
-    "backup",
-    "organizations",
-    "iam",
-    "sts",
-    "kms",
-    "resourcegroupstaggingapi",
-    "holdfast",
-    "backupsearch",
-    "backup-gateway",
-    "cloudformation",
-    "cloudtrail",
-    "ram",
-    "mpa",
-    "sns",
-)
+SERVICES = {
+    "backup": "backup",
+    "backup-gateway": "backup-gateway",
+    "backup-search": "backupsearch",
+    "cloudformation": "cloudformation",
+    "cloudtrail": "cloudtrail",
+    "holdfast": "holdfast",
+    "iam": "iam",
+    "kms": "kms",
+    "mpa": "mpa",
+    "organizations": "organizations",
+    "ram": "ram",
+    "sns": "sns",
+    "sts": "sts",
+    "tagging": "resourcegroupstaggingapi",
+}
+"""The services that are answered: the name in a signature's scope, and boto3's name. Models are read on first use."""
+
 # The protocols we speak, the one that SDKs take first among several in front.
 _PROTOCOLS = ("rest-json", "json", "query")
 
@@ -104,17 +106,6 @@ def load_service(name: str) -> Service:
         operations=operations,
         errors={each.code: each for each in errors},
     )
-
-
-@cache
-def services_by_signing_name() -> Mapping[str, str]:
-    """Return the services we know, from the name in a signature's scope to boto3's name."""
-    loader = Loader(extra_search_paths=[str(MODEL_DIRECTORY)])
-    names = {}
-    for name in _SERVICES:
-        metadata = loader.load_service_model(name, "service-2")["metadata"]
-        names[metadata.get("signingName") or metadata["endpointPrefix"]] = name
-    return names
 
 
 def _operation(service: str, shapes: Shapes, raw: Mapping[str, Any]) -> Operation:

@@ -27,8 +27,8 @@ class Shape:
     sensitive: bool = False
     minimum: float | None = None
     maximum: float | None = None
-    pattern: re.Pattern[str] | None = None
-    pattern_text: str = ""
+    pattern: str | None = None
+    """As the model writes it, for Java; `compiled_pattern` makes it one of ours."""
     enum: frozenset[str] | None = None
     members: dict[str, "Shape"] = field(default_factory=dict)
     required: tuple[str, ...] = ()
@@ -107,9 +107,7 @@ class Shapes:
             result_wrapper=reference.get("resultWrapper"),
         )
         self._made[key] = made
-        pattern = other or _OTHER_PATTERNS.get((self._service, name)) or raw.get("pattern")
-        if pattern:
-            made.pattern, made.pattern_text = compiled_pattern(pattern), pattern
+        made.pattern = other or _OTHER_PATTERNS.get((self._service, name)) or raw.get("pattern")
         if "enum" in raw:
             made.enum = frozenset(raw["enum"]) | _MORE_VALUES.get((self._service, name), set())
         made.members = {each: self.shape(use, each) for each, use in raw.get("members", {}).items()}
@@ -128,14 +126,19 @@ def compiled_pattern(text: str) -> re.Pattern[str]:
     return re.compile(translated, re.ASCII)
 
 
-@cache
 def _category(prefix: str) -> str:
     """Return the members of a Unicode category as ranges for the inside of a character class."""
-    ranges: list[tuple[int, int]] = []
-    for point in range(sys.maxunicode + 1):
-        if unicodedata.category(chr(point)).startswith(prefix):
-            if ranges and ranges[-1][1] == point - 1:
-                ranges[-1] = (ranges[-1][0], point)
-            else:
-                ranges.append((point, point))
-    return "".join(f"\\U{low:08x}-\\U{high:08x}" for low, high in ranges)
+    return "".join(f"\\U{low:08x}-\\U{high:08x}" for name, low, high in _category_ranges() if name.startswith(prefix))
+
+
+@cache
+def _category_ranges() -> tuple[tuple[str, int, int], ...]:
+    """Return all code points as ranges of one category each."""
+    ranges = []
+    low, name = 0, unicodedata.category("\0")
+    for point in range(1, sys.maxunicode + 2):
+        other = unicodedata.category(chr(point)) if point <= sys.maxunicode else ""
+        if other != name:
+            ranges.append((name, low, point - 1))
+            low, name = point, other
+    return tuple(ranges)

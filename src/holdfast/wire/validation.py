@@ -6,7 +6,7 @@ from enum import Enum
 from functools import cache
 from typing import Any, Protocol
 
-from holdfast.wire.shape import Shape
+from holdfast.wire.shape import Shape, compiled_pattern
 
 _MOST_PROBLEMS = 10
 _MOST_SHOWN = 100
@@ -171,7 +171,8 @@ def _length_check(shape: Shape) -> _Check:
 
 
 def _string_check(shape: Shape) -> _Check:
-    length, pattern, enum = _length_check(shape), shape.pattern, shape.enum
+    length, enum = _length_check(shape), shape.enum
+    pattern = compiled_pattern(shape.pattern) if shape.pattern else None
     if length is _nothing and pattern is None and enum is None:
         return _nothing
 
@@ -183,7 +184,7 @@ def _string_check(shape: Shape) -> _Check:
             return
         length(value, path, problems)
         if len(problems) == before and pattern is not None and not pattern.fullmatch(value):
-            sentence = f"{path} is {shown(shape, value)!r}, which does not match the pattern {shape.pattern_text}"
+            sentence = f"{path} is {shown(shape, value)!r}, which does not match the pattern {shape.pattern}"
             problems.append(Problem(path, Fault.PATTERN, sentence))
 
     return check

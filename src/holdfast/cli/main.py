@@ -1,0 +1,152 @@
+"""The command line. Data goes to standard output, messages to standard error; exit codes are documented below.
+
+0 done, 1 failed, 2 wrong usage, 3 finished but incomplete, 4 findings present, 5 not found, 6 refused by a lock or
+hold, 7 not authorized, 8 waited too long, 10 storage missing, 11 storage locked, 130 interrupted.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from botocore.exceptions import BotoCoreError, ClientError
+
+from holdfast import __version__
+from holdfast.core.errors import DeniedError, HoldfastError, NotFoundError
+from holdfast.wire.model import MODEL_DIRECTORY
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_NOT_FOUND: Final = 5
+EXIT_DENIED: Final = 7
+EXIT_INTERRUPTED: Final = 130
+
+app = typer.Typer(
+    name="holdfast",
+    help="Organization-wide backup management that you run yourself.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+DataDir = Annotated[Path, typer.Option("--data-dir", envvar="HOLDFAST_DATA_DIR", help="Where everything is kept.")]
+
+
+@app.command()
+def quickstart(
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Keep everything here; a temporary directory otherwise.")
+    ] = None,
+    port: Annotated[int, typer.Option(help="The server's port; 0 is any free one.")] = 0,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the server running at the end.")] = False,
+) -> None:
+    """Walk the tour: an organization, two policies, real backups, a restore that is compared byte for byte."""
+    from holdfast.cli.quickstart import run_tour  # noqa: PLC0415 - a command loads what it needs, so that all start fast
+
+    raise typer.Exit(run_tour(data_dir=data_dir, keep=keep, port=port))
+
+
+@app.command()
+def dev(
+    port: Annotated[int, typer.Option(help="The port on loopback; 0 is any free one.")] = 8420,
+    data_dir: Annotated[Path | None, typer.Option(help="A directory that this made before, or a new one.")] = None,
+    grant: Annotated[
+        list[str] | None, typer.Option(help="A directory that accounts may read and restore into.")
+    ] = None,
+    account_id: Annotated[str, typer.Option(help="The account that may create the organization.")] = "123456789012",
+    access_key: Annotated[str, typer.Option(help="The access key id of that account.")] = "testing",
+    secret_key: Annotated[str, typer.Option(help="Its secret access key.")] = "testing",  # noqa: S107 - meant to be known
+    management_name: Annotated[str, typer.Option(help="The name of that account.")] = "master",
+    management_email: Annotated[str, typer.Option(help="Its e-mail address.")] = "master@example.com",
+    until_stdin_closes: Annotated[bool, typer.Option("--until-stdin-closes", hidden=True)] = False,
+) -> None:
+    """Start a development server: the same server, on loopback, with a civil clock that can be moved.
+
+    Prints `ready URL` when it accepts requests. Ctrl-C ends it.
+    """
+    from holdfast.server.start import DevOptions, run_dev  # noqa: PLC0415 - see quickstart
+
+    options = DevOptions(
+        port=port,
+        data_dir=data_dir,
+        grants=tuple(grant or ()),
+        account_id=account_id,
+        access_key=access_key,
+        secret_key=secret_key,
+        management_name=management_name,
+        management_email=management_email,
+        until_stdin_closes=until_stdin_closes,
+    )
+    raise typer.Exit(run_dev(options))
+
+
+@app.command()
+def init(
+    data_dir: DataDir,
+    account_id: Annotated[str | None, typer.Option(help="The management account's id; a new one otherwise.")] = None,
+    name: Annotated[str, typer.Option(help="The management account's name.")] = "management",
+    email: Annotated[str, typer.Option(help="Its e-mail address.")] = "root@example.com",
+    administrator: Annotated[str, typer.Option(help="The first administrator's user name.")] = "admin",
+) -> None:
+    """Make a data directory: root key, recovery kit, management account, first administrator.
+
+    The recovery key and the administrator's secret are printed once and stored nowhere.
+    """
+    from holdfast.server.start import run_init  # noqa: PLC0415 - see quickstart
+
+    raise typer.Exit(run_init(data_dir, account_id=account_id, name=name, email=email, administrator=administrator))
+
+
+@app.command()
+def serve(
+    data_dir: DataDir,
+    host: Annotated[
+        str | None, typer.Option(help="The address to listen on; from the configuration otherwise.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="The port; from the configuration otherwise.")] = None,
+) -> None:
+    """Start the server: API, scheduler and movers, on the data directory that `holdfast init` made."""
+    from holdfast.server.start import run_serve  # noqa: PLC0415 - see quickstart
+
+    raise typer.Exit(run_serve(data_dir, host=host, port=port))
+
+
+@app.command()
+def models() -> None:
+    """Print the directory for AWS_DATA_PATH, with which boto3 and the AWS CLI know the service `holdfast`."""
+    print(MODEL_DIRECTORY)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+def run() -> None:
+    """Run the command line, and turn what goes wrong into a sentence and an exit code."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except NotFoundError as error:
+        _fail(str(error), EXIT_NOT_FOUND)
+    except DeniedError as error:
+        _fail(str(error), EXIT_DENIED)
+    except HoldfastError as error:
+        _fail(str(error), EXIT_FAILED)
+    except (ClientError, BotoCoreError) as error:
+        _fail(f"the server answered: {error}", EXIT_FAILED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_FAILED)
+
+
+def _fail(sentence: str, code: int) -> None:
+    print(f"holdfast: error: {sentence}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    run()
