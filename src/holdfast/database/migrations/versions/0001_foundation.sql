@@ -309,7 +309,15 @@ CREATE UNIQUE INDEX job_run ON job (account, region, plan_name, rule_name, resou
 -- One backup or copy of a resource at a time.
 CREATE UNIQUE INDEX job_active ON job (account, region, resource_arn)
     WHERE state IN ('RUNNING', 'ABORTING') AND kind IN ('BACKUP', 'COPY');
-CREATE INDEX job_open ON job (state, site, priority, start_by);
+
+-- What the dispatcher and the sweeps of windows look for; each is as small as the number of open jobs.
+CREATE INDEX job_waiting ON job (site, priority, start_by, id) WHERE state = 'CREATED' AND kind <> 'RESTORE';
+CREATE INDEX job_waiting_restore ON job (site, priority, start_by, id) WHERE state = 'CREATED' AND kind = 'RESTORE';
+CREATE INDEX job_dispatched ON job (dispatched_at) WHERE state = 'CREATED' AND dispatched_at IS NOT NULL;
+CREATE INDEX job_running ON job (site) WHERE state IN ('RUNNING', 'ABORTING');
+CREATE INDEX job_start_by ON job (start_by) WHERE state = 'CREATED';
+CREATE INDEX job_retry ON job (retry_at) WHERE state = 'CREATED' AND retry_at IS NOT NULL;
+CREATE INDEX job_complete_by ON job (complete_by) WHERE state = 'RUNNING';
 CREATE INDEX job_account ON job (kind, account, region, created_at, id);
 CREATE INDEX job_organization ON job (kind, organization_id, region, created_at, id);
 CREATE INDEX job_resource ON job (account, region, resource_arn, created_at);
