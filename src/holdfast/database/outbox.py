@@ -34,16 +34,17 @@ class News:
 
 Handler = Callable[[News], None]
 
-_PUBLISH = text(
-    "INSERT INTO outbox (kind, body, created_at, available_at, attempts) VALUES (:kind, :body, :at, :at, 0)"
-)
+_PUBLISH = text("INSERT INTO outbox (kind, body, created_at, available_at, attempts) VALUES (:kind, :body, :at, 0, 0)")
 _DUE = text("SELECT id, kind, body, attempts FROM outbox WHERE available_at <= :now ORDER BY id LIMIT :batch")
 _DONE = text("DELETE FROM outbox WHERE id = :id")
 _LATER = text("UPDATE outbox SET attempts = attempts + 1, available_at = :at, error = :error WHERE id = :id")
 
 
 def publish(tx: sa.Connection, kind: str, body: Mapping[str, Any], *, at: datetime) -> None:
-    """Write down, in the open transaction, that `kind` happened at `at` (machine time)."""
+    """Write down, in the open transaction, that `kind` happened at `at`.
+
+    It is due at once, whichever clock `at` was read from: civil time may be far ahead of the machine's.
+    """
     tx.execute(_PUBLISH, {"kind": kind, "body": to_json(dict(body)), "at": stamp(at)})
 
 

@@ -43,31 +43,45 @@ CREATE TABLE unit (
     id TEXT NOT NULL, organization_id TEXT NOT NULL, parent_id TEXT, name TEXT NOT NULL, depth INTEGER NOT NULL,
     path TEXT NOT NULL, created_at BIGINT NOT NULL, deleted_at BIGINT NOT NULL, PRIMARY KEY (id)
 );
-CREATE INDEX unit_parent ON unit (parent_id, name);
+CREATE UNIQUE INDEX unit_parent ON unit (parent_id, name) WHERE deleted_at = 9223372036854775807;
+CREATE INDEX unit_organization ON unit (organization_id, path);
+
+-- An account may stand outside of any organization. One in AWS's GovCloud is paired with the commercial account it was
+-- created with, whose e-mail address it shares.
 CREATE TABLE account (
     id TEXT NOT NULL, name TEXT NOT NULL, email TEXT NOT NULL, alias TEXT, external_id TEXT, status TEXT NOT NULL,
-    organization_id TEXT, joined_method TEXT, joined_at BIGINT, created_at BIGINT NOT NULL, PRIMARY KEY (id),
-    UNIQUE (alias)
+    organization_id TEXT, joined_method TEXT, joined_at BIGINT, created_at BIGINT NOT NULL, closed_at BIGINT,
+    paired_with TEXT, PRIMARY KEY (id), UNIQUE (alias), UNIQUE (external_id)
 );
-CREATE INDEX account_organization ON account (organization_id, id);
+CREATE UNIQUE INDEX account_email ON account (lower(email)) WHERE paired_with IS NULL;
+CREATE INDEX account_organization ON account (organization_id, joined_at, id);
 
 -- Where an account stood in the tree, since when until when.
 CREATE TABLE placement (
     account_id TEXT NOT NULL, organization_id TEXT NOT NULL, unit_id TEXT NOT NULL, path TEXT NOT NULL,
     starts_at BIGINT NOT NULL, ends_at BIGINT NOT NULL, PRIMARY KEY (account_id, starts_at)
 );
-CREATE INDEX placement_unit ON placement (unit_id, ends_at);
+CREATE UNIQUE INDEX placement_present ON placement (account_id) WHERE ends_at = 9223372036854775807;
+CREATE INDEX placement_unit ON placement (unit_id, ends_at, starts_at, account_id);
 CREATE INDEX placement_organization ON placement (organization_id, ends_at, account_id);
 CREATE TABLE create_account_request (
     id TEXT NOT NULL, organization_id TEXT NOT NULL, account_id TEXT, account_name TEXT NOT NULL,
     email TEXT NOT NULL, state TEXT NOT NULL, failure_reason TEXT, requested_at BIGINT NOT NULL,
-    completed_at BIGINT, PRIMARY KEY (id)
+    completed_at BIGINT, gov_cloud_account_id TEXT, PRIMARY KEY (id)
 );
+CREATE INDEX create_account_request_organization ON create_account_request (organization_id, requested_at, id);
+
+-- An invitation, or the question to enable all features, which is one parent and a child for each invited account. The
+-- receiving account may not be known yet: then there is only its e-mail address.
 CREATE TABLE handshake (
     id TEXT NOT NULL, organization_id TEXT NOT NULL, action TEXT NOT NULL, state TEXT NOT NULL,
-    parties TEXT NOT NULL, resources TEXT NOT NULL, account_id TEXT, requested_at BIGINT NOT NULL,
-    expires_at BIGINT NOT NULL, PRIMARY KEY (id)
+    parties TEXT NOT NULL, resources TEXT NOT NULL, account_id TEXT, email TEXT, parent_id TEXT, tags TEXT NOT NULL,
+    requested_at BIGINT NOT NULL, expires_at BIGINT NOT NULL, ended_at BIGINT, PRIMARY KEY (id)
 );
+CREATE INDEX handshake_organization ON handshake (organization_id, requested_at, id);
+CREATE INDEX handshake_account ON handshake (account_id, requested_at, id);
+CREATE INDEX handshake_email ON handshake (email);
+CREATE INDEX handshake_parent ON handshake (parent_id);
 CREATE TABLE service_access (
     organization_id TEXT NOT NULL, principal TEXT NOT NULL, enabled_at BIGINT NOT NULL,
     PRIMARY KEY (organization_id, principal)

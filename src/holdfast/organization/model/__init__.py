@@ -1,0 +1,1 @@
+"""Values and rules of an organization, without input or output."""
