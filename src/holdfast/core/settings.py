@@ -72,3 +72,7 @@ class Settings:
         """Return whether `site` exists and belongs to `region`."""
         found = self.sites.get(site)
         return found is not None and (region in found.regions or "*" in found.regions)
+
+    def site_for(self, region: str) -> str:
+        """Return the site that restores into `region` use: the first that serves it."""
+        return next(name for name in self.sites if self.site_serves(name, region))

@@ -15,7 +15,7 @@ from holdfast.job.store import COLUMNS, from_row
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs are wanted; what is None does not matter. One of `account` and `organization_id` is given."""
+    """Which jobs are wanted; what is None does not matter. `account` or `organization_id` is given."""
 
     kind: Kind
     account: str | None = None
@@ -73,7 +73,7 @@ _CONDITIONS: Final[Mapping[str, str]] = {
 
 def list_jobs(tx: sa.Connection, wanted: JobFilter, *, after: Position | None = None, limit: int = 1000) -> Page:
     """Return one page of the jobs that fit, newest first. Jobs created meanwhile shift nothing on later pages."""
-    if (wanted.account is None) == (wanted.organization_id is None):
+    if wanted.account is None and wanted.organization_id is None:
         raise ValueError("jobs are listed of an account or of an organization")
     conditions = ["kind = :kind"]
     values: dict[str, Any] = {"kind": wanted.kind, "limit": limit + 1}

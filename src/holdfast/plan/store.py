@@ -41,3 +41,11 @@ def document_in_force(tx: sa.Connection, account: str, *, at: datetime) -> Docum
     """Return the backup document that holds for `account` at `at`, None when there is none."""
     row = tx.execute(_IN_FORCE, {"account": account, "at": stamp(at)}).one_or_none()
     return None if row is None else DocumentInForce(row.id, row.content, instant(row.since), row.organization_id)
+
+
+_CONTENT = text("SELECT content FROM document WHERE id = :id")
+
+
+def document_content(tx: sa.Connection, document_id: str) -> str:
+    """Return the text of a document that a job refers to; documents are kept as long as one does."""
+    return str(tx.execute(_CONTENT, {"id": document_id}).scalar_one())

@@ -108,10 +108,12 @@ def _install(tx: sa.Connection, document_id: str, document: Mapping[str, Any], n
 
 
 def job_options(rule: Rule) -> dict[str, Any]:
-    """Return what a job must know of its rule, as its `options` column holds it."""
+    """Return what a job must know of its rule, under the names that jobs started by hand use as well."""
     return {
-        "lifecycle": asdict(rule.lifecycle),
-        "tags": dict(rule.recovery_point_tags),
+        "cold_after_days": rule.lifecycle.cold_after_days,
+        "delete_after_days": rule.lifecycle.delete_after_days,
+        "point_tags": dict(rule.recovery_point_tags),
+        "backup_options": {},
         "copies": [asdict(copy) for copy in rule.copies],
         "continuous": rule.continuous,
         "schedule": rule.schedule,

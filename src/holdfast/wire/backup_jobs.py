@@ -1,0 +1,248 @@
+"""Jobs on the `backup` API: started, stopped, described, and listed across accounts."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Final
+
+from holdfast.database.values import from_json, instant, stamp
+from holdfast.job import service
+from holdfast.job.listing import JobFilter, Position, list_jobs
+from holdfast.job.model import BackupRequest, Category, Job, Kind, RestoreRequest, State, Subject
+from holdfast.monitor.service import view_of
+from holdfast.organization.service.tree import placement_of
+from holdfast.plan.model.derive import derive_plan
+from holdfast.plan.model.plan import organization_plan_id, organization_rule_id
+from holdfast.plan.store import document_content
+from holdfast.recovery.service import get_point
+from holdfast.source.service import get_resource
+from holdfast.vault.service import get_vault
+from holdfast.wire.call import Call, Handler
+
+_PAGE: Final = 1000
+_NO_CATEGORY: Final = frozenset({"*", "ANY", "AGGREGATE_ALL"})
+_BACKUP_FILTERS: Final = {
+    "ByResourceArn": "resource_arn",
+    "ByResourceType": "resource_type",
+    "ByBackupVaultName": "vault_name",
+    "ByParentJobId": "parent_id",
+    "ByCreatedBefore": "created_before",
+    "ByCreatedAfter": "created_after",
+    "ByCompleteBefore": "completed_before",
+    "ByCompleteAfter": "completed_after",
+}
+_RESTORE_FILTERS: Final = {
+    name: _BACKUP_FILTERS[name]
+    for name in (
+        "ByResourceType",
+        "ByParentJobId",
+        "ByCreatedBefore",
+        "ByCreatedAfter",
+        "ByCompleteBefore",
+        "ByCompleteAfter",
+    )
+}
+
+
+def start_backup_job(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
+    """Start a backup of one resource now."""
+    account = call.caller.account
+    vault = get_vault(call.tx, account, call.region, shape["BackupVaultName"])
+    resource = get_resource(call.tx, account, call.region, shape["ResourceArn"])
+    lifecycle = shape.get("Lifecycle", {})
+    placement = placement_of(call.tx, account)
+    request = BackupRequest(
+        subject=Subject(
+            account=account,
+            region=call.region,
+            resource_arn=resource.arn,
+            resource_type=resource.type,
+            resource_name=resource.name,
+            resource_id=resource.id,
+            site=resource.site,
+            role_arn=shape["IamRoleArn"],
+            vault_name=vault.name,
+            vault_arn=vault.arn,
+            organization_id=None if placement is None else placement.organization_id,
+            unit_path="" if placement is None else placement.path,
+        ),
+        cold_after_days=lifecycle.get("MoveToColdStorageAfterDays"),
+        delete_after_days=lifecycle.get("DeleteAfterDays"),
+        point_tags=shape.get("RecoveryPointTags", {}),
+        backup_options=shape.get("BackupOptions", {}),
+        **_windows(shape),
+    )
+    job = service.start_backup_job(call.tx, request, now=call.now)
+    return {"BackupJobId": job.id, "CreationDate": job.created_at, "IsParent": False}
+
+
+def start_restore_job(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
+    """Restore one recovery point."""
+    account = call.caller.account
+    point = get_point(call.tx, account, call.region, shape["RecoveryPointArn"])
+    placement = placement_of(call.tx, account)
+    request = RestoreRequest(
+        subject=Subject(
+            account=account,
+            region=call.region,
+            resource_arn=point.resource_arn,
+            resource_type=point.resource_type,
+            resource_name=point.resource_name,
+            site=call.instance.settings.site_for(call.region),
+            role_arn=shape.get("IamRoleArn", point.role_arn),
+            vault_name=point.vault_name,
+            vault_arn=point.vault_arn,
+            organization_id=None if placement is None else placement.organization_id,
+            unit_path="" if placement is None else placement.path,
+        ),
+        recovery_point_id=point.id,
+        recovery_point_arn=point.arn,
+        metadata=shape["Metadata"],
+        copy_tags=shape.get("CopySourceTagsToRestoredResource", False),
+        bytes_total=point.size_bytes,
+    )
+    return {"RestoreJobId": service.start_restore_job(call.tx, request, now=call.now).id}
+
+
+def stop_backup_job(call: Call, shape: dict[str, Any]) -> None:
+    """Stop a backup job."""
+    job = _mine(call, shape["BackupJobId"], Kind.BACKUP)
+    service.request_stop(call.tx, job, now=call.now, machine_now=call.instance.machine.now())
+
+
+def describe_backup_job(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
+    """Describe one backup job."""
+    return backup_job_to_wire(call, _mine(call, shape["BackupJobId"], Kind.BACKUP))
+
+
+def describe_restore_job(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
+    """Describe one restore job."""
+    return restore_job_to_wire(_mine(call, shape["RestoreJobId"], Kind.RESTORE))
+
+
+def list_backup_jobs(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
+    """List backup jobs, newest first: the caller's own, another account's, or the whole organization's."""
+    jobs, token = _page(call, shape, Kind.BACKUP, _BACKUP_FILTERS, shape.get("ByState"))
+    return {"BackupJobs": [backup_job_to_wire(call, job) for job in jobs], "NextToken": token}
+
+
+def list_restore_jobs(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
+    """List restore jobs, newest first."""
+    state = shape.get("ByStatus")
+    jobs, token = _page(call, shape, Kind.RESTORE, _RESTORE_FILTERS, "CREATED" if state == "PENDING" else state)
+    return {"RestoreJobs": [restore_job_to_wire(job) for job in jobs], "NextToken": token}
+
+
+def _page(
+    call: Call, shape: Mapping[str, Any], kind: Kind, filters: Mapping[str, str], state: str | None
+) -> tuple[tuple[Job, ...], str | None]:
+    view = view_of(call.tx, call.caller.account, shape.get("ByAccountId"))
+    if state is not None and state not in State.__members__:
+        return (), None  # a state of AWS's that no job here is ever in
+    category = shape.get("ByMessageCategory")
+    wanted = JobFilter(
+        kind=kind,
+        account=view.account,
+        organization_id=view.organization_id,
+        region=call.region,
+        state=None if state is None else State(state),
+        category=Category(category) if category in Category.__members__ else None,
+        **{column: shape[name] for name, column in filters.items() if name in shape},
+    )
+    if category is not None and category not in _NO_CATEGORY and wanted.category is None:
+        return (), None
+    asked = {name: value for name, value in shape.items() if name not in {"NextToken", "MaxResults"}}
+    position = call.page_position(asked, shape.get("NextToken"))
+    after = None if position is None else Position(instant(position[0]), position[1])
+    page = list_jobs(call.tx, wanted, after=after, limit=shape.get("MaxResults", _PAGE))
+    following = None if page.after is None else [stamp(page.after.created_at), page.after.job_id]
+    return page.jobs, call.page_token(asked, following)
+
+
+def _mine(call: Call, job_id: str, kind: Kind) -> Job:
+    return service.describe_job(call.tx, job_id, kind=kind, account=call.caller.account, region=call.region)
+
+
+def backup_job_to_wire(call: Call, job: Job) -> dict[str, Any]:
+    """Return a backup job as DescribeBackupJob and ListBackupJobs show it."""
+    size = job.result.get("bytes_read", job.bytes_done)
+    return {
+        "AccountId": job.account,
+        "BackupJobId": job.id,
+        "State": job.state.value,
+        "StatusMessage": job.message,
+        "MessageCategory": None if job.category is None else job.category.value,
+        "PercentDone": f"{job.percent:.1f}",
+        "ResourceArn": job.resource_arn,
+        "ResourceType": job.resource_type,
+        "ResourceName": job.resource_name,
+        "BackupVaultName": job.vault_name,
+        "BackupVaultArn": job.vault_arn,
+        "RecoveryPointArn": job.recovery_point_arn,
+        "BackupSizeInBytes": size,
+        "BytesTransferred": job.bytes_done,
+        "IamRoleArn": job.role_arn,
+        "CreatedBy": created_by(call, job),
+        "CreationDate": job.created_at,
+        "InitiationDate": job.started_at,
+        "StartBy": job.start_by,
+        "ExpectedCompletionDate": job.complete_by,
+        "CompletionDate": job.completed_at,
+        "IsParent": False,
+        "ParentJobId": job.parent_id,
+    }
+
+
+def restore_job_to_wire(job: Job) -> dict[str, Any]:
+    """Return a restore job as DescribeRestoreJob and ListRestoreJobs show it."""
+    return {
+        "AccountId": job.account,
+        "RestoreJobId": job.id,
+        "RecoveryPointArn": job.recovery_point_arn,
+        "Status": "PENDING" if job.state is State.CREATED else job.state.value,
+        "StatusMessage": job.message,
+        "PercentDone": f"{job.percent:.2f}%",
+        "BackupSizeInBytes": job.bytes_total,
+        "IamRoleArn": job.role_arn,
+        "CreationDate": job.created_at,
+        "CompletionDate": job.completed_at,
+        "CreatedResourceArn": job.result.get("created_resource_arn"),
+        "ResourceType": job.resource_type,
+        "SourceResourceArn": job.resource_arn,
+        "BackupVaultArn": job.vault_arn,
+    }
+
+
+def created_by(call: Call, job: Job) -> dict[str, Any] | None:
+    """Return the plan and rule that made a job, None for one that was started by hand."""
+    if job.plan_name is None or job.document_id is None or job.organization_id is None:
+        return None
+    organization, account, region = job.organization_id, job.account, job.region
+    plan_id = organization_plan_id(organization, account, region, job.plan_name)
+    document = from_json(document_content(call.tx, job.document_id))
+    plan = derive_plan(document, job.plan_name, organization_id=organization, account=account, region=region)
+    return {
+        "BackupPlanId": plan_id,
+        "BackupPlanArn": plan.arn,
+        "BackupPlanName": job.plan_name,
+        "BackupPlanVersion": plan.version_id,
+        "BackupRuleId": organization_rule_id(organization, account, region, job.plan_name, job.rule_name or ""),
+        "BackupRuleName": job.rule_name,
+        "BackupRuleCron": job.options.get("schedule"),
+        "BackupRuleTimezone": job.options.get("timezone"),
+    }
+
+
+def _windows(shape: Mapping[str, Any]) -> dict[str, timedelta]:
+    members = {"StartWindowMinutes": "start_window", "CompleteWindowMinutes": "completion_window"}
+    return {name: timedelta(minutes=shape[member]) for member, name in members.items() if member in shape}
+
+
+OPERATIONS: Final[Mapping[str, Handler]] = {
+    "StartBackupJob": start_backup_job,
+    "StopBackupJob": stop_backup_job,
+    "DescribeBackupJob": describe_backup_job,
+    "ListBackupJobs": list_backup_jobs,
+    "StartRestoreJob": start_restore_job,
+    "DescribeRestoreJob": describe_restore_job,
+    "ListRestoreJobs": list_restore_jobs,
+}
