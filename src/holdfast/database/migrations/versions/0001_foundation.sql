@@ -255,14 +255,14 @@ CREATE INDEX access_key_user ON access_key (account, user_name);
 CREATE TABLE session (
     access_key_id TEXT NOT NULL, account TEXT NOT NULL, arn TEXT NOT NULL, user_id TEXT NOT NULL,
     principal_arn TEXT NOT NULL, session_name TEXT NOT NULL, sealed_secret BYTES NOT NULL, token_hash TEXT NOT NULL,
-    policies TEXT NOT NULL, tags TEXT NOT NULL, person TEXT, mfa BOOLEAN NOT NULL, created_at BIGINT NOT NULL,
-    expires_at BIGINT NOT NULL, PRIMARY KEY (access_key_id)
+    policies TEXT, tags TEXT NOT NULL, person TEXT, mfa BOOLEAN NOT NULL, source_identity TEXT, provider TEXT,
+    created_at BIGINT NOT NULL, expires_at BIGINT NOT NULL, PRIMARY KEY (access_key_id)
 );
 CREATE INDEX session_expiry ON session (expires_at);
 CREATE TABLE kms_key (
     id TEXT NOT NULL, account TEXT NOT NULL, region TEXT NOT NULL, arn TEXT NOT NULL, description TEXT NOT NULL,
     manager TEXT NOT NULL, state TEXT NOT NULL, policy TEXT NOT NULL, rotation_enabled BOOLEAN NOT NULL,
-    created_at BIGINT NOT NULL, deletion_at BIGINT, PRIMARY KEY (id)
+    rotation_days INTEGER NOT NULL, created_at BIGINT NOT NULL, deletion_at BIGINT, PRIMARY KEY (id)
 );
 CREATE INDEX kms_key_account ON kms_key (account, region, id);
 CREATE TABLE kms_material (
