@@ -30,6 +30,7 @@ import uvicorn
 from holdfast.core.clock import SystemMachineTime
 from holdfast.wire.application import Application, Credential, Settings
 from holdfast.wire.call import Received
+from holdfast.wire.listener import BoundedProtocol
 from holdfast.wire.signature import derived_key
 
 REGION = "eu-north-1"
@@ -76,7 +77,16 @@ class TinyBackend:
 
 def serve(port: int, threads: int) -> None:
     application = Application(TinyBackend(), machine_time=SystemMachineTime(), settings=Settings(threads=threads))
-    uvicorn.run(application, host="127.0.0.1", port=port, log_level="warning", access_log=False, lifespan="off")
+    config = uvicorn.Config(
+        application,
+        host="127.0.0.1",
+        port=port,
+        http=BoundedProtocol,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+    )
+    uvicorn.Server(config).run()
 
 
 def signed_request(ask: Ask, host: str, access_key: str, secret: str) -> bytes:

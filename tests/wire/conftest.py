@@ -15,6 +15,7 @@ from holdfast.core.clock import SystemMachineTime
 from holdfast.wire.application import Application, Credential, Settings
 from holdfast.wire.call import Received
 from holdfast.wire.errors import UnsupportedOperationError
+from holdfast.wire.listener import BoundedProtocol
 from holdfast.wire.message import HttpReply
 from holdfast.wire.model import MODEL_DIRECTORY
 
@@ -54,12 +55,24 @@ class Server:
     backend: TestBackend
     application: Application
 
-    def client(self, service: str, *, key: str = KEY, secret: str = SECRET, token: str | None = None) -> Any:
+    def client(
+        self,
+        service: str,
+        *,
+        key: str = KEY,
+        secret: str = SECRET,
+        token: str | None = None,
+        region: str = "eu-north-1",
+    ) -> Any:
         """Return a boto3 client of a service at this server; it never calls again by itself."""
         session: Any = boto3.Session(aws_access_key_id=key, aws_secret_access_key=secret, aws_session_token=token)
         session._loader.search_paths.append(str(MODEL_DIRECTORY))
         config = Config(retries={"max_attempts": 0}, connect_timeout=5, read_timeout=10)
-        return session.client(service, region_name="eu-north-1", endpoint_url=self.url, config=config)
+        return session.client(service, region_name=region, endpoint_url=self.url, config=config)
+
+
+class ImpatientProtocol(BoundedProtocol):
+    head_seconds = 0.5
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +87,10 @@ def running() -> Iterator[Server]:
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     port = listener.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(application, log_level="warning", access_log=False, lifespan="off"))
+    config = uvicorn.Config(
+        application, http=ImpatientProtocol, log_level="warning", access_log=False, lifespan="off", timeout_keep_alive=3
+    )
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     yield Server(f"http://127.0.0.1:{port}", port, backend, application)

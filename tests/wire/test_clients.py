@@ -8,8 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 from tests.wire.conftest import KEY, SECRET, TOKEN, Server
 
@@ -245,3 +249,106 @@ def test_a_client_that_stalls_is_told_so(server: Server) -> None:
 def test_a_plain_route_is_not_for_pages_in_a_browser(server: Server) -> None:
     assert plain(server, "GET", "/_holdfast/health")[:2] == (200, b"well\n")
     assert plain(server, "GET", "/_holdfast/health", Origin="https://elsewhere.example")[0] == 403
+
+
+def exchange(server: Server, *pieces: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        for piece in pieces:
+            connection.sendall(piece)
+        answer = b""
+        while chunk := connection.recv(65536):
+            answer += chunk
+    return answer
+
+
+def test_a_head_that_never_ends_is_cut_off(server: Server) -> None:
+    assert exchange(server, b"GET / HTTP/1.1\r\nHost: here\r\nX-Slow: ").startswith(b"HTTP/1.1 408")
+    assert exchange(server).startswith(b"HTTP/1.1 408")
+
+
+def test_a_second_head_that_never_ends_is_cut_off_too(server: Server) -> None:
+    first = b"GET /_holdfast/health HTTP/1.1\r\nHost: here\r\n\r\n"
+    answers = exchange(server, first, b"GET / HTTP/1.1\r\nHost: ")
+    assert answers.startswith(b"HTTP/1.1 200")
+
+
+def test_a_head_without_bounds_is_refused(server: Server) -> None:
+    answer = exchange(server, b"GET / HTTP/1.1\r\nHost: here\r\nX-Long: ", b"x" * 70_000)
+    assert answer.startswith(b"HTTP/1.1 431")
+
+
+def test_a_trailer_adds_no_header(server: Server) -> None:
+    answer = exchange(
+        server,
+        b"PUT /x HTTP/1.1\r\nHost: here\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"2\r\nab\r\n0\r\nX-Amz-Target: AWSOrganizationsV20161128.ListRoots\r\n\r\n",
+    )
+    assert answer.startswith(b"HTTP/1.1 403")
+    assert b"application/json" in answer  # not the type of the service that the trailer names
+
+
+def test_a_foreign_region_in_the_scope_is_refused(server: Server) -> None:
+    response = refused(server.client("backup", region="atlantis-1").list_backup_vaults)
+    assert response["Error"]["Code"] == "InvalidSignatureException"
+    assert "atlantis-1" in response["Error"]["Message"]
+
+
+def test_a_service_that_is_not_served_is_refused(server: Server) -> None:
+    response = refused(server.client("sqs").list_queues)
+    assert response["ResponseMetadata"]["HTTPStatusCode"] == 403
+    assert "organizations" in response["Error"]["Message"]
+
+
+def test_a_presigned_identity_is_answered(server: Server) -> None:
+    server.backend.answers["GetCallerIdentity"] = lambda _call, _parameters: {"Account": "123456789012"}
+    url = urlsplit(server.client("sts").generate_presigned_url("get_caller_identity", HttpMethod="GET"))
+    status, body, _ = plain(server, "GET", f"{url.path}?{url.query}")
+    assert status == 200
+    assert b"<Account>123456789012</Account>" in body
+
+
+def test_an_operation_that_needs_no_signature_is_answered_without_one(server: Server) -> None:
+    server.backend.answers["AssumeRoleWithWebIdentity"] = lambda _, asked: {
+        "AssumedRoleUser": {"AssumedRoleId": asked["RoleSessionName"], "Arn": asked["RoleArn"]}
+    }
+    arn = "arn:aws:iam::123456789012:role/backup"
+    answer = server.client("sts").assume_role_with_web_identity(
+        RoleArn=arn, RoleSessionName="ci", WebIdentityToken="a.b.c"
+    )
+    assert answer["AssumedRoleUser"]["Arn"] == arn
+    assert server.backend.calls[-1].access_key_id == ""
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"{", "SerializationException"),
+        (b"[]", "SerializationException"),
+        (b'{"MaxResults": "\xff"}', "SerializationException"),
+        (b"[" * 100_000, "SerializationException"),
+        (b'{"MaxResults": 1.5}', "InvalidInputException"),
+        (b'{"MaxResults": true}', "InvalidInputException"),
+        (b'{"NextToken": {}}', "InvalidInputException"),
+    ],
+    ids=["cut off", "a list", "not UTF-8", "deep", "a fraction", "a truth value", "an object"],
+)
+def test_a_body_that_cannot_be_read_is_named(server: Server, body: bytes, code: str) -> None:
+    status, answer, told = signed_post(server, "organizations", body, target="AWSOrganizationsV20161128.ListRoots")
+    assert (status, told) == (400, code)
+    assert json.loads(answer)["__type"] == code
+
+
+def test_an_unknown_operation_is_named(server: Server) -> None:
+    status, answer, told = signed_post(server, "organizations", b"{}", target="AWSOrganizationsV20161128.Fly")
+    assert (status, told) == (400, "UnknownOperationException")
+    assert b"AWSOrganizationsV20161128.Fly" in answer
+    status, answer, _ = signed_post(server, "sts", b"Action=Fly&Version=2011-06-15")
+    assert status == 400
+    assert b"<Code>InvalidAction</Code>" in answer
+
+
+def signed_post(server: Server, service: str, body: bytes, target: str = "") -> tuple[int, bytes, str]:
+    headers = {"X-Amz-Target": target} if target else {}
+    request: Any = AWSRequest("POST", server.url + "/", headers=headers, data=body)
+    SigV4Auth(Credentials(KEY, SECRET), service, "eu-north-1").add_auth(request)
+    return plain(server, "POST", "/", body, **dict(request.headers.items()))

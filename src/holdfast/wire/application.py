@@ -8,7 +8,7 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any, Protocol
 
@@ -139,12 +139,10 @@ class Application:
             await send({"type": "websocket.close", "code": 1003})
             return
         request_id = str(uuid.uuid4())
-        request = _request(scope, b"")
+        request = _request(scope)
         headers: list[tuple[str, str]] = []
         try:
-            body = await self._body(request, receive)
-            if body:
-                request = _request(scope, body)
+            request = replace(request, body=await self._body(request, receive))
             reply = await self._answer(request, request_id)
         except _RefusedError as refusal:
             reply = self._protocol(request, _signature_or_flaw(request)).error(
@@ -313,15 +311,14 @@ def _plain(route: Route, request: HttpRequest, request_id: str) -> HttpReply:
         return HttpReply(500, plain_text, f"This failed; the log tells why, under {request_id}\n".encode())
 
 
-def _request(scope: Scope, body: bytes) -> HttpRequest:
+def _request(scope: Scope) -> HttpRequest:
     client = scope.get("client")
     return HttpRequest.of(
         scope["method"],
         (scope.get("raw_path") or scope["path"].encode()).decode("latin-1"),
         scope["query_string"].decode("latin-1"),
         ((name.decode("latin-1"), value.decode("utf-8", "surrogateescape")) for name, value in scope["headers"]),
-        body,
-        client[0] if client else "",
+        source_ip=client[0] if client else "",
     )
 
 
