@@ -6,27 +6,16 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from tests.repository.builders import a_directory, a_file, a_repository
 from tests.repository.conftest import NOON, PASSWORD, Restic
 from tests.repository.trees import describe, make_awkward_tree
 
-from holdfast.repository.entry import BytesContent, Entry, InvalidEntryError, Kind, Metadata, Problem
+from holdfast.repository.entry import Entry, InvalidEntryError, Problem
 from holdfast.repository.filetree import walk_tree
 from holdfast.repository.key_file import NoRepositoryError, WrongPasswordError
 from holdfast.repository.repository import NotAFileError, PathNotFoundError, Repository, RepositoryExistsError
 from holdfast.repository.restore import Existing, TargetNotEmptyError
-from holdfast.repository.storage import LocalStorage, MemoryStorage
-
-
-def a_file(*path: bytes, content: bytes = b"content") -> Entry:
-    return Entry(path, Kind.FILE, Metadata(mtime_ns=NOON.timestamp().__int__() * 10**9), BytesContent(content))
-
-
-def a_directory(*path: bytes) -> Entry:
-    return Entry(path, Kind.DIR, Metadata(mode=0o755))
-
-
-def in_memory() -> Repository:
-    return Repository.create(MemoryStorage(), PASSWORD, host_id="a-host", at=NOON)
+from holdfast.repository.storage import LocalStorage
 
 
 def test_what_was_backed_up_is_restored_exactly_and_restic_finds_no_error(
@@ -83,7 +72,7 @@ def test_an_unchanged_file_is_not_read_again(repository: Repository, source: Pat
 
 
 def test_the_same_content_is_stored_once() -> None:
-    repository = in_memory()
+    repository = a_repository()
     content = os.urandom(5 << 20)
     first = repository.write([a_file(b"a", content=content)], at=NOON)
     second = repository.write([a_file(b"b", content=content)], at=NOON)
@@ -92,7 +81,7 @@ def test_the_same_content_is_stored_once() -> None:
 
 
 def test_nothing_is_listed_before_the_caller_says_that_the_source_ended_well(restic: Restic) -> None:
-    repository = in_memory()
+    repository = a_repository()
     writer = repository.begin()
     writer.add(a_file(b"dump"))
     writer.finish_tree()
@@ -109,7 +98,7 @@ def test_a_fence_that_refuses_leaves_no_snapshot() -> None:
     def fence() -> None:
         raise SupersededError
 
-    repository = in_memory()
+    repository = a_repository()
     with pytest.raises(SupersededError):
         repository.write([a_file(b"dump")], at=NOON, before_snapshot=fence)
     assert repository.snapshots() == []
@@ -130,7 +119,7 @@ def test_a_fence_that_refuses_leaves_no_snapshot() -> None:
     ],
 )
 def test_a_stream_out_of_order_is_refused(entries: list[Entry]) -> None:
-    repository = in_memory()
+    repository = a_repository()
     with pytest.raises(InvalidEntryError):
         repository.write(entries, at=NOON)
     assert repository.snapshots() == []
@@ -139,13 +128,13 @@ def test_a_stream_out_of_order_is_refused(entries: list[Entry]) -> None:
 
 def test_problems_of_the_source_are_in_the_outcome() -> None:
     problem = Problem((b"gone",), "vanished before it was read")
-    written = in_memory().write([a_file(b"a"), problem], at=NOON)
+    written = a_repository().write([a_file(b"a"), problem], at=NOON)
     assert written.problems == (problem,)
     assert not written.is_complete
 
 
 def test_a_target_that_is_not_empty_is_refused(tmp_path: Path) -> None:
-    repository = in_memory()
+    repository = a_repository()
     written = repository.write([a_file(b"a")], at=NOON)
     (tmp_path / "precious").write_text("mine")
     with pytest.raises(TargetNotEmptyError):
@@ -155,7 +144,7 @@ def test_a_target_that_is_not_empty_is_refused(tmp_path: Path) -> None:
 
 
 def test_patterns_choose_what_is_restored(tmp_path: Path) -> None:
-    repository = in_memory()
+    repository = a_repository()
     entries = [
         a_directory(b"etc"),
         a_file(b"etc", b"hosts"),
@@ -178,7 +167,7 @@ def test_patterns_choose_what_is_restored(tmp_path: Path) -> None:
 
 
 def test_one_file_is_dumped_to_a_stream() -> None:
-    repository = in_memory()
+    repository = a_repository()
     content = os.urandom(3 << 20)
     written = repository.write([a_directory(b"d"), a_file(b"d", b"f", content=content)], at=NOON)
     out = io.BytesIO()

@@ -81,8 +81,19 @@ class _Budget:
 class BlobWriter:
     """Adds blobs to one repository. `save` and `submit` may be called from several threads."""
 
-    def __init__(self, storage: Storage, box: Box, index: Index, *, limits: WriteLimits, machine: MachineTime) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        box: Box,
+        index: Index,
+        *,
+        limits: WriteLimits,
+        machine: MachineTime,
+        fence: Callable[[], None],
+    ) -> None:
+        """Add blobs that `index` does not have; `fence` raises if the lock that this relies on is lost."""
         self.index = index
+        self._fence = fence
         self.counts = WriteCounts()
         self._storage = storage
         self._box = box
@@ -121,6 +132,12 @@ class BlobWriter:
             return blob_id
         self._add(kind, blob_id, len(content), *self._seal(kind, blob_id, content))
         return blob_id
+
+    def add_sealed(self, blob: PackedBlob, sealed: Buffer) -> None:
+        """Store a blob that is sealed under this repository's key already, unless it is stored already."""
+        self._refuse_if_failed()
+        if self._claim(blob.kind, blob.id):
+            self._add(blob.kind, blob.id, blob.plain_length, sealed, blob.raw_length)
 
     def submit(self, content: memoryview, done: Callable[[bytes], None]) -> None:
         """Store a data blob in the background, then call `done` with its id. Waits while too much is in flight."""
@@ -215,7 +232,7 @@ class BlobWriter:
             ) from error
         return sealed, raw_length
 
-    def _add(self, kind: BlobKind, blob_id: bytes, raw: int, sealed: bytearray, raw_length: int) -> None:
+    def _add(self, kind: BlobKind, blob_id: bytes, raw: int, sealed: Buffer, raw_length: int) -> None:
         full = None
         with self._guard:
             packs = self._open[kind]
@@ -268,7 +285,17 @@ class BlobWriter:
         with self._guard:
             packs, self._unindexed, self._unindexed_blobs = self._unindexed, [], 0
             self._checkpoint_at = self._machine.monotonic() + _CHECKPOINT_EVERY.total_seconds()
-        put_index(self._storage, self._box, packs)
+        if not packs:
+            return
+        self._fence()
+        names = put_index(self._storage, self._box, packs)
+        try:
+            self._fence()
+        except HoldfastError:
+            # Whoever slept past its lock may be naming packs that a sweep has deleted meanwhile.
+            for name in names:
+                self._storage.delete(f"index/{name}")
+            raise
 
     def _finished_one(self) -> None:
         with self._idle:

@@ -1,14 +1,14 @@
 """The index: which pack holds which blob, in memory and as files."""
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import orjson
 
 from holdfast.repository.cipher import Box
 from holdfast.repository.pack import ID_BYTES, BlobKind, PackedBlob
-from holdfast.repository.storage import Storage
+from holdfast.repository.storage import NotStoredError, Storage
 from holdfast.repository.unpacked import FileBrokenError, get_json, put_document
 
 _PLACE = struct.Struct("<IIII")
@@ -124,12 +124,20 @@ def read_index(storage: Storage, box: Box, name: str) -> Iterator[tuple[bytes, l
         raise FileBrokenError(f"the index file {name} is not an index: {error}") from error
 
 
-def load_index(storage: Storage, box: Box) -> Index:
-    """Return the index that all index files on storage give together."""
+def load_index(storage: Storage, box: Box, *, without: Collection[bytes] = ()) -> Index:
+    """Return the index that all index files on storage give together, leaving out some packs.
+
+    Raises:
+        FileBrokenError: an index file is damaged.
+    """
     index = Index()
     for name in index_files(storage):
-        for pack_id, blobs in read_index(storage, box, name):
-            index.add(pack_id, blobs)
+        try:
+            for pack_id, blobs in read_index(storage, box, name):
+                if pack_id not in without:
+                    index.add(pack_id, blobs)
+        except NotStoredError:
+            continue  # replaced by another since it was listed, which the caller's lock rules out for what matters
     return index
 
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,6 +19,10 @@ _SALT_BYTES = 64
 
 class WrongPasswordError(DeniedError):
     """No key file opens with this password."""
+
+
+class KeyFileBrokenError(DamagedError):
+    """A key file's bytes are not what its name says."""
 
 
 class NoRepositoryError(NotFoundError):
@@ -91,19 +96,28 @@ def open_master_key(storage: Storage, password: str) -> tuple[BoxKey, str]:
     Raises:
         NoRepositoryError: there is no key file at all.
         WrongPasswordError: none opens.
+        KeyFileBrokenError: none opens, and one is damaged.
     """
     names = sorted(stored.name for stored in storage.list("keys/"))
     if not names:
         raise NoRepositoryError("there is no repository here: it has no key file")
-    damage: DamagedError | None = None
+    damaged: str | None = None
     for name in names:
         try:
-            return _open(storage.get(name), password), name.removeprefix("keys/")
+            text = storage.get(name)
         except NotStoredError:
             continue
-        except BoxBrokenError as error:
-            damage = error
-    raise WrongPasswordError("the password opens none of the repository's key files") from damage
+        key_id = name.removeprefix("keys/")
+        if hashlib.sha256(text).hexdigest() != key_id:
+            damaged = name
+            continue
+        with suppress(BoxBrokenError):
+            return _open(text, password), key_id
+    if damaged is not None:
+        raise KeyFileBrokenError(
+            f"the key file {damaged} is damaged, and the password opens no other; another key file's password may"
+        )
+    raise WrongPasswordError("the password opens none of the repository's key files")
 
 
 def list_key_files(storage: Storage) -> list[KeyFile]:

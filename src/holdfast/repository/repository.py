@@ -15,9 +15,12 @@ from holdfast.core.clock import MachineTime, SystemMachineTime
 from holdfast.core.errors import AlreadyExistsError, InvalidInputError, NotFoundError
 from holdfast.repository import key_file
 from holdfast.repository.blob_reader import BlobReader
+from holdfast.repository.blob_writer import WriteLimits
+from holdfast.repository.check import CheckReport, Depth, check
 from holdfast.repository.chunk import ChunkClass, seed_of
 from holdfast.repository.cipher import Box, BoxKey
 from holdfast.repository.config import Config, get_config, put_config
+from holdfast.repository.doomed import doomed_packs
 from holdfast.repository.entry import Entry, Kind, Problem, path_text
 from holdfast.repository.index import Index, load_index
 from holdfast.repository.key_file import COST_FOR_RANDOM_PASSWORD, ScryptCost
@@ -28,8 +31,13 @@ from holdfast.repository.pattern import Choice
 from holdfast.repository.restore import Existing, Restore, Restored, RestoreProgress, open_target
 from holdfast.repository.snapshot import Snapshot, get_snapshot, list_snapshots, resolve_snapshot_id
 from holdfast.repository.storage import AlreadyStoredError, NotStoredError, Storage
+from holdfast.repository.sweep import SweepPlan, SweepRules, Swept, carry_out, mark, plan_sweep
 from holdfast.repository.tree import Node
+from holdfast.repository.unpacked import FileBrokenError
 from holdfast.repository.writer import Limits, Progress, SnapshotWriter, Written
+
+DEFAULT_LIMITS = Limits()
+DEFAULT_RULES = SweepRules()
 
 
 class RepositoryExistsError(AlreadyExistsError):
@@ -138,7 +146,7 @@ class Repository:
         *,
         hostname: str = "",
         chunk_class: ChunkClass = ChunkClass.FILE,
-        limits: Limits = Limits(),  # noqa: B008 - frozen
+        limits: Limits = DEFAULT_LIMITS,
         progress: Callable[[Progress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> SnapshotWriter:
@@ -153,7 +161,8 @@ class Repository:
                 storage=self.storage,
                 box=self.box,
                 lock=lock,
-                index=self.load_index(),
+                # What a sweep is about to delete is not there for a new writer.
+                index=load_index(self.storage, self.box, without=doomed_packs(self.storage, self.box)),
                 seed=self._seed,
                 chunk_class=chunk_class,
                 hostname=hostname,
@@ -176,7 +185,7 @@ class Repository:
         paths: Sequence[str] = (),
         parent: str | None = None,
         chunk_class: ChunkClass = ChunkClass.FILE,
-        limits: Limits = Limits(),  # noqa: B008 - frozen
+        limits: Limits = DEFAULT_LIMITS,
         progress: Callable[[Progress], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
         before_snapshot: Callable[[], None] | None = None,
@@ -207,9 +216,13 @@ class Repository:
 
     # Reading
 
-    def snapshots(self) -> list[Snapshot]:
-        """Return all snapshots, the oldest first."""
-        return list_snapshots(self.storage, self.box)
+    def snapshots(self, *, damaged: Callable[[FileBrokenError], None] | None = None) -> list[Snapshot]:
+        """Return all snapshots, the oldest first; damaged ones go to `damaged` if it is given.
+
+        Raises:
+            FileBrokenError: a snapshot's file is damaged, and `damaged` is not given.
+        """
+        return list_snapshots(self.storage, self.box, damaged=damaged)
 
     def snapshot(self, snapshot_id: str) -> Snapshot:
         """Return one snapshot by its full id.
@@ -233,7 +246,7 @@ class Repository:
         """
         choice = Choice.parse(*include)
         snapshot = self.snapshot(snapshot_id)
-        with self._reading():
+        with self._locked(exclusive=False):
             reader = self.reader()
             waiting: list[Iterator[tuple[tuple[bytes, ...], Node]]] = [_level((), reader.tree(snapshot.tree))]
             while waiting:
@@ -272,7 +285,7 @@ class Repository:
         """
         choice = Choice.parse(*include)
         snapshot = self.snapshot(snapshot_id)
-        with self._reading():
+        with self._locked(exclusive=False):
             reader = self.reader()
             descriptor = open_target(target, existing)
             try:
@@ -299,7 +312,7 @@ class Repository:
             DamagedError: a blob is damaged or missing; what was written until then is right.
         """
         snapshot = self.snapshot(snapshot_id)
-        with self._reading():
+        with self._locked(exclusive=False):
             reader = self.reader()
             node = ParentTree(reader, snapshot.tree).find(path)
             if node is None:
@@ -325,12 +338,58 @@ class Repository:
 
     def forget(self, snapshot_ids: Iterable[str]) -> None:
         """Remove snapshots. Their blobs stay until a sweep; forgetting one twice is harmless."""
-        lock = self._lock(exclusive=True)
-        try:
+        # A shared lock: what a running reader or writer uses stays where it is.
+        with self._locked(exclusive=False):
             for snapshot_id in snapshot_ids:
                 self.storage.delete(f"snapshots/{snapshot_id}")
-        finally:
-            lock.release()
+
+    def check(
+        self,
+        depth: Depth = Depth.STRUCTURE,
+        *,
+        only_packs: Callable[[bytes], bool] | None = None,
+        threads: int = 2,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> CheckReport:
+        """Check the repository; what is wrong is in the report. See `check.check`."""
+        with self._locked(exclusive=False):
+            return check(
+                self.storage, self.box, depth=depth, only_packs=only_packs, threads=threads, cancelled=cancelled
+            )
+
+    def plan_sweep(self, rules: SweepRules = DEFAULT_RULES) -> SweepPlan:
+        """Return what a sweep would do now; nothing is changed.
+
+        Raises:
+            SweepRefusedError: the repository is damaged.
+        """
+        with self._locked(exclusive=False):
+            return plan_sweep(self.storage, self.box, rules=rules)
+
+    def mark_sweep(self, plan: SweepPlan, *, at: datetime, limits: WriteLimits = DEFAULT_LIMITS.write) -> None:
+        """Begin a planned sweep beside running writers: rewrite what is worth it, put on record what will go.
+
+        Raises:
+            SweepRefusedError: the repository is damaged; nothing was deleted.
+        """
+        with self._locked(exclusive=False) as lock:
+            mark(self.storage, self.box, plan, lock, at=at, machine=self.machine, limits=limits)
+
+    def carry_out_sweep(
+        self,
+        rules: SweepRules = DEFAULT_RULES,
+        *,
+        before_delete: Callable[[Sequence[bytes]], None] | None = None,
+    ) -> Swept:
+        """Delete what is on record and still needed by nothing, once all writers that began before have ended.
+
+        Raises:
+            RepositoryLockedError: others are at work, longer than `lock_wait`; try again later.
+            SweepRefusedError: the repository is damaged.
+        """
+        return carry_out(
+            self.storage, self.box, lambda: self._lock(exclusive=True), rules=rules, before_delete=before_delete
+        )
 
     def locks(self) -> list[LockFile]:
         """Return the locks that are held now."""
@@ -352,11 +411,11 @@ class Repository:
         )
 
     @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """Hold a shared lock, so that nothing is swept away under a reader."""
-        lock = self._lock(exclusive=False)
+    def _locked(self, *, exclusive: bool) -> Iterator[Lock]:
+        """Hold a lock; a shared one keeps what is being read from being swept away."""
+        lock = self._lock(exclusive=exclusive)
         try:
-            yield
+            yield lock
         finally:
             lock.release()
 

@@ -178,9 +178,11 @@ class Restore:
             self._walk(tree, root)
             self._write_batch()
         finally:
-            for file in self._batch.files:
+            for file in self._batch.files:  # none but after a failure: nothing half-written stays behind
                 with suppress(OSError):
-                    os.close(file.descriptor)
+                    os.unlink(file.name, dir_fd=file.directory.descriptor)
+                os.close(file.descriptor)
+                file.directory.leave()
             root.leave()
             self._pool.shutdown()
         return Restored(

@@ -1,5 +1,6 @@
 """Snapshots: the small documents that name a tree, and say of what and when it is."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -85,14 +86,26 @@ def snapshot_ids(storage: Storage) -> list[str]:
     return sorted(stored.name.removeprefix("snapshots/") for stored in storage.list("snapshots/"))
 
 
-def list_snapshots(storage: Storage, box: Box) -> list[Snapshot]:
-    """Return all snapshots, the oldest first. One that is forgotten meanwhile is left out."""
+def list_snapshots(
+    storage: Storage, box: Box, *, damaged: Callable[[FileBrokenError], None] | None = None
+) -> list[Snapshot]:
+    """Return all snapshots, the oldest first. One that is forgotten meanwhile is left out.
+
+    A damaged one is handed to `damaged` and passed over; without that, it is an error.
+
+    Raises:
+        FileBrokenError: a snapshot's file is damaged.
+    """
     found = []
     for name in snapshot_ids(storage):
         try:
             found.append(get_snapshot(storage, box, name))
         except SnapshotNotFoundError:
             continue
+        except FileBrokenError as error:
+            if damaged is None:
+                raise
+            damaged(error)
     return sorted(found, key=lambda snapshot: (snapshot.at, snapshot.id))
 
 

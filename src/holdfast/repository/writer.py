@@ -226,7 +226,7 @@ class SnapshotWriter:
         self._report = progress
         self._cancelled = cancelled
         self._pace = Pace(limits.read_bytes_per_second, machine)
-        self._blobs = BlobWriter(storage, box, index, limits=limits.write, machine=machine)
+        self._blobs = BlobWriter(storage, box, index, limits=limits.write, machine=machine, fence=lock.refuse_if_lost)
         self._chunker = Chunker(chunk_class, seed)
         self._root = _Directory(None)
         self._stack = [self._root]

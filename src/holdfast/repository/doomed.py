@@ -1,0 +1,57 @@
+"""Packs that a sweep is going to delete, on record on storage, so that new writers do not rely on them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+import orjson
+
+from holdfast.core.errors import NotFoundError
+from holdfast.repository import go_json
+from holdfast.repository.cipher import Box
+from holdfast.repository.storage import Storage
+from holdfast.repository.unpacked import FileBrokenError, get_json, put_document
+
+FOLDER = "holdfast/doomed"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One sweep's record: since when which packs are doomed."""
+
+    id: str
+    at: datetime
+    packs: frozenset[bytes]
+
+
+def put_mark(storage: Storage, box: Box, packs: Iterable[bytes], *, at: datetime) -> str:
+    """Put packs on record as doomed; return the record's id."""
+    value = {"time": go_json.rfc3339(at), "packs": sorted(pack.hex() for pack in packs)}
+    return put_document(storage, box, FOLDER, orjson.dumps(value))
+
+
+def list_marks(storage: Storage, box: Box) -> list[Mark]:
+    """Return all records, the oldest first.
+
+    Raises:
+        FileBrokenError: one is damaged.
+    """
+    marks = []
+    for stored in storage.list(FOLDER + "/"):
+        name = stored.name.removeprefix(FOLDER + "/")
+        try:
+            value = get_json(storage, box, FOLDER, name)
+        except NotFoundError:
+            continue
+        try:
+            packs = frozenset(bytes.fromhex(pack) for pack in value["packs"])  # type: ignore[index] # ends below
+            at = go_json.parse_rfc3339(value["time"])  # type: ignore[index] # the same
+        except (KeyError, TypeError, ValueError, go_json.BadJsonError) as error:
+            raise FileBrokenError(f"the file {FOLDER}/{name} is not a record of doomed packs") from error
+        marks.append(Mark(name, at, packs))
+    return sorted(marks, key=lambda mark: (mark.at, mark.id))
+
+
+def doomed_packs(storage: Storage, box: Box) -> frozenset[bytes]:
+    """Return every pack that is on record as doomed."""
+    return frozenset().union(*(mark.packs for mark in list_marks(storage, box)))

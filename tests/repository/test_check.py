@@ -1,0 +1,111 @@
+"""What a check sees: one flipped bit anywhere is found and named, and never given out as data."""
+
+import random
+from pathlib import Path
+
+import pytest
+from tests.repository.builders import a_directory, a_file, a_repository
+from tests.repository.conftest import NOON, PASSWORD
+
+from holdfast.core.errors import DamagedError, HoldfastError
+from holdfast.repository.check import Depth
+from holdfast.repository.repository import Repository
+from holdfast.repository.restore import Restored
+from holdfast.repository.storage import MemoryStorage
+
+CONTENT = {(b"d", b"f%d" % number): bytes([number]) * (number * 7000) for number in range(1, 9)}
+
+
+def a_filled_repository() -> tuple[Repository, MemoryStorage]:
+    storage = MemoryStorage()
+    repository = a_repository(storage)
+    entries = [a_directory(b"d"), *(a_file(*path, content=content) for path, content in CONTENT.items())]
+    repository.write(entries, at=NOON)
+    return repository, storage
+
+
+def flip(storage: MemoryStorage, name: str, bit: int) -> None:
+    data = bytearray(storage.files[name])
+    data[bit // 8] ^= 1 << bit % 8
+    storage.files[name] = bytes(data)
+
+
+@pytest.mark.parametrize("depth", list(Depth))
+def test_a_sound_repository_has_nothing_to_report(depth: Depth) -> None:
+    repository, _ = a_filled_repository()
+    report = repository.check(depth)
+    assert report.problems == report.hints == ()
+    assert report.snapshots == 1
+    assert (report.bytes_read > 0) == (depth is Depth.BYTES)
+
+
+@pytest.mark.parametrize("folder", ["config", "keys/", "data/", "index/", "snapshots/"])
+def test_one_flipped_bit_anywhere_is_found_and_never_restored(folder: str, tmp_path: Path) -> None:
+    chance = random.Random(folder)  # noqa: S311 - the same places in each run
+    for attempt in range(24):
+        _, storage = a_filled_repository()
+        name = chance.choice(sorted(name for name in storage.files if name.startswith(folder)))
+        # The ends and the beginnings are where formats are weak.
+        size = len(storage.files[name]) * 8
+        bit = (
+            [0, size - 1, chance.randrange(128), size - 1 - chance.randrange(128)][attempt]
+            if attempt < 4
+            else (chance.randrange(size))
+        )
+        flip(storage, name, bit)
+        target = tmp_path / str(attempt)
+        try:
+            repository = Repository.open(storage, PASSWORD, host_id="a-host")
+            problems = repository.check(Depth.BYTES).problems
+        except DamagedError as error:
+            problems = (str(error),)
+        named = name.removeprefix("data/").split("/")[-1]
+        assert any(named in problem or folder in problem for problem in problems), (name, bit, problems)
+        restored = restore_all(storage, target)
+        for path in target.rglob("f*") if target.exists() else ():
+            assert path.read_bytes() == CONTENT[(b"d", path.name.encode())], "damaged bytes were given out"
+        if isinstance(restored, Restored) and folder == "data/":
+            missing = {path for path in CONTENT if not (target / "d" / path[1].decode()).exists()}
+            assert all(any(path[: len(p.path)] == p.path for p in restored.problems) for path in missing)
+
+
+def restore_all(storage: MemoryStorage, target: Path) -> Restored | HoldfastError | None:
+    try:
+        repository = Repository.open(storage, PASSWORD, host_id="a-host")
+        snapshots = repository.snapshots()
+        return repository.restore(snapshots[-1].id, target) if snapshots else None
+    except HoldfastError as error:
+        return error
+
+
+def test_a_missing_pack_is_named() -> None:
+    repository, storage = a_filled_repository()
+    name = next(name for name in storage.files if name.startswith("data/"))
+    storage.delete(name)
+    assert any(name.rpartition("/")[2] in problem for problem in repository.check().problems)
+
+
+def test_a_pack_cut_short_is_named() -> None:
+    repository, storage = a_filled_repository()
+    name = next(name for name in storage.files if name.startswith("data/"))
+    storage.files[name] = storage.files[name][:-1]
+    assert any(name.rpartition("/")[2] in problem for problem in repository.check().problems)
+
+
+def test_a_missing_index_file_shows_as_missing_blobs() -> None:
+    repository, storage = a_filled_repository()
+    for name in [name for name in storage.files if name.startswith("index/")]:
+        storage.delete(name)
+    report = repository.check()
+    assert not report.is_sound
+    assert len(report.hints) == sum(name.startswith("data/") for name in storage.files)
+
+
+def test_a_damaged_snapshot_does_not_hide_the_others() -> None:
+    repository, storage = a_filled_repository()
+    second = repository.write([a_file(b"other")], at=NOON)
+    first = next(s for s in repository.snapshots() if s.id != second.snapshot_id)
+    flip(storage, f"snapshots/{first.id}", 200)
+    seen: list[DamagedError] = []
+    assert [snapshot.id for snapshot in repository.snapshots(damaged=seen.append)] == [second.snapshot_id]
+    assert first.id in str(seen[0])

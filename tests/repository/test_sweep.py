@@ -1,0 +1,196 @@
+"""The sweep: room comes back, and nothing that is needed goes."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from tests.repository.builders import a_directory, a_file, a_repository
+from tests.repository.conftest import NOON, Restic
+
+from holdfast.repository.blob_writer import WriteLimits
+from holdfast.repository.check import Depth
+from holdfast.repository.entry import Entry
+from holdfast.repository.lock import LockLostError, RepositoryLockedError
+from holdfast.repository.pack import BlobKind
+from holdfast.repository.repository import Repository
+from holdfast.repository.storage import LocalStorage, MemoryStorage
+from holdfast.repository.sweep import SweepRefusedError, SweepRules, Swept
+from holdfast.repository.writer import Limits
+
+SMALL_PACKS = Limits(write=WriteLimits(pack_bytes=256 << 10))
+THRIFTY = SweepRules(max_unused=0.0)
+
+
+def files(number: int, *, size: int = 50_000) -> list[Entry]:
+    return [a_file(b"%04d" % n, content=os.urandom(size)) for n in range(number)]
+
+
+def sweep(repository: Repository, rules: SweepRules = THRIFTY) -> Swept:
+    repository.mark_sweep(repository.plan_sweep(rules), at=NOON, limits=SMALL_PACKS.write)
+    return repository.carry_out_sweep(rules)
+
+
+def packs(storage: MemoryStorage) -> set[str]:
+    return {name for name in storage.files if name.startswith("data/")}
+
+
+def test_a_plan_changes_nothing() -> None:
+    storage = MemoryStorage()
+    repository = a_repository(storage)
+    written = repository.write(files(10), at=NOON, limits=SMALL_PACKS)
+    repository.forget([written.snapshot_id])
+    before = dict(storage.files)
+    plan = repository.plan_sweep(THRIFTY)
+    assert plan.has_work
+    assert plan.bytes_freed > 500_000
+    assert storage.files == before
+
+
+def test_what_no_snapshot_needs_goes_and_the_rest_restores(
+    storage: LocalStorage, repository: Repository, restic: Restic, tmp_path: Path
+) -> None:
+    kept = files(20)
+    first = repository.write([*kept[:10], *files(30)[10:]], at=NOON, limits=SMALL_PACKS)
+    second = repository.write(kept, at=NOON, limits=SMALL_PACKS)
+    repository.forget([first.snapshot_id])
+    before = sum(stored.size for stored in storage.list("data/"))
+    swept = sweep(repository)
+    assert swept.deleted
+    assert swept.spared == ()
+    assert sum(stored.size for stored in storage.list("data/")) < before - 900_000
+    restic.check()
+    report = repository.check(Depth.BYTES)
+    assert report.problems == report.hints == ()
+    assert repository.restore(second.snapshot_id, tmp_path / "restored").problems == ()
+    assert not repository.plan_sweep(THRIFTY).has_work
+
+
+def test_small_packs_are_joined(storage: LocalStorage, repository: Repository, restic: Restic) -> None:
+    for number in range(6):
+        repository.write([a_file(b"f%d" % number, content=os.urandom(1000))], at=NOON)
+    rules = SweepRules(small_packs=4)
+    sweep(repository, rules)
+    assert len(list(storage.list("data/"))) == 2
+    restic.check()
+
+
+def test_a_doomed_pack_is_not_relied_on_by_a_new_writer() -> None:
+    storage = MemoryStorage()
+    repository = a_repository(storage)
+    entries = files(10)
+    gone = repository.write(entries, at=NOON, limits=SMALL_PACKS)
+    repository.forget([gone.snapshot_id])
+    repository.mark_sweep(repository.plan_sweep(THRIFTY), at=NOON)
+    again = repository.write(entries, at=NOON, limits=SMALL_PACKS)
+    assert again.bytes_new == 500_000
+    swept = repository.carry_out_sweep(THRIFTY)
+    assert swept.spared == ()
+    assert repository.check(Depth.BYTES).problems == ()
+
+
+def test_a_doomed_pack_that_restic_came_to_need_is_spared(
+    repository: Repository, restic: Restic, source: Path, tmp_path: Path
+) -> None:
+    (source / "file").write_bytes(os.urandom(100_000))
+    restic.run("backup", ".", cwd=source)
+    repository.forget([repository.snapshots()[0].id])
+    repository.mark_sweep(repository.plan_sweep(THRIFTY), at=NOON)
+    restic.run("backup", ".", cwd=source)  # restic knows nothing of the record and refers to the old blobs
+    swept = repository.carry_out_sweep(THRIFTY)
+    assert swept.deleted == ()
+    assert swept.spared
+    restic.check()
+    assert repository.restore(repository.snapshots()[0].id, tmp_path / "restored").problems == ()
+
+
+def test_a_sweep_waits_for_running_writers() -> None:
+    repository = a_repository()
+    with repository.begin() as writer:
+        writer.add(a_file(b"a"))
+        repository.mark_sweep(repository.plan_sweep(), at=NOON)
+        with pytest.raises(RepositoryLockedError):
+            repository.carry_out_sweep()
+        writer.finish_tree()
+        written = writer.commit(at=NOON)
+    repository.carry_out_sweep()
+    assert repository.check(Depth.BYTES).is_sound
+    assert [snapshot.id for snapshot in repository.snapshots()] == [written.snapshot_id]
+
+
+def test_a_writer_that_slept_past_its_lock_reports_nothing_and_leaves_nothing_broken() -> None:
+    storage = MemoryStorage()
+    repository = a_repository(storage)
+    old = repository.write(files(5), at=NOON, limits=SMALL_PACKS)
+    with repository.begin(limits=SMALL_PACKS) as writer:
+        for entry in files(5):
+            writer.add(entry)
+        # It sleeps; somebody takes its lock for stale, and everything is swept.
+        for lock in repository.locks():
+            storage.delete(f"locks/{lock.id}")
+        repository.forget([old.snapshot_id])
+        sweep(repository)
+        with pytest.raises(LockLostError):
+            writer.finish_tree()
+    assert repository.snapshots() == []
+    assert repository.check(Depth.BYTES).problems == ()
+
+
+def test_a_damaged_repository_is_not_swept() -> None:
+    storage = MemoryStorage()
+    repository = a_repository(storage)
+    first = repository.write([a_directory(b"d"), a_file(b"d", b"f")], at=NOON)
+    repository.write([a_file(b"other")], at=NOON)
+    index = repository.load_index()
+    tree = index.find(BlobKind.TREE, first.snapshot.tree)
+    assert tree is not None
+    name = f"data/{tree.pack.hex()[:2]}/{tree.pack.hex()}"
+    storage.files[name] = bytes(len(storage.files[name]))
+    before = packs(storage)
+    with pytest.raises(SweepRefusedError):
+        sweep(repository)
+    assert packs(storage) == before
+
+
+def test_packs_that_a_crash_left_behind_are_removed() -> None:
+    storage = MemoryStorage()
+    repository = a_repository(storage)
+    kept = repository.write(files(3), at=NOON)
+    before = packs(storage)
+    with repository.begin(limits=SMALL_PACKS) as writer:
+        for entry in files(30):
+            writer.add(entry)
+    assert packs(storage) > before
+    plan = repository.plan_sweep()
+    assert len(plan.stray) == len(packs(storage) - before)
+    repository.carry_out_sweep()
+    assert packs(storage) == before
+    assert [snapshot.id for snapshot in repository.snapshots()] == [kept.snapshot_id]
+
+
+def test_restic_prune_and_our_sweep_respect_each_others_locks(repository: Repository, restic: Restic) -> None:
+    repository.write(files(3), at=NOON)
+    with repository.begin():
+        refused = restic.run("prune", check=False)
+        assert refused.returncode != 0
+        assert "locked" in refused.stderr
+    restic.run("prune")
+    # A lock as restic's prune holds it stops our writer.
+    held = repository._lock(exclusive=True)
+    with pytest.raises(RepositoryLockedError):
+        repository.begin()
+    held.release()
+    with repository.begin() as writer:
+        writer.add(a_file(b"a"))
+        writer.finish_tree()
+        writer.commit(at=NOON + timedelta(days=1))
+    restic.check()
+
+
+def test_restic_prunes_what_we_wrote(repository: Repository, restic: Restic, tmp_path: Path) -> None:
+    first = repository.write(files(20), at=NOON, limits=SMALL_PACKS)
+    second = repository.write(files(5), at=NOON, limits=SMALL_PACKS)
+    restic.run("forget", first.snapshot_id, "--prune")
+    restic.check()
+    assert repository.restore(second.snapshot_id, tmp_path / "restored").problems == ()
+    assert repository.check(Depth.BYTES).problems == ()
