@@ -21,7 +21,9 @@ _BY_ID = text(f"{_ACCOUNT} WHERE a.id = :id")
 _BY_EMAIL = text(f"{_ACCOUNT} WHERE lower(a.email) = lower(:email) AND a.paired_with IS NULL")
 _BY_ALIAS = text(f"{_ACCOUNT} WHERE a.alias = :alias")
 _BY_EXTERNAL_ID = text(f"{_ACCOUNT} WHERE a.external_id = :external_id")
-_BY_IDS = text(f"{_ACCOUNT} WHERE a.id IN :ids ORDER BY a.id").bindparams(sa.bindparam("ids", expanding=True))
+_BY_IDS = text(f"{_ACCOUNT} WHERE a.id IN :ids ORDER BY a.id").bindparams(
+    sa.bindparam("ids", type_=sa.String(), expanding=True)
+)
 _IN_ORGANIZATION = text(f"""{_ACCOUNT}
      WHERE a.organization_id = :organization AND (a.joined_at, a.id) > (:after_at, :after_id)
      ORDER BY a.joined_at, a.id LIMIT :limit""")
@@ -34,6 +36,10 @@ _UNDER = text("""
      ORDER BY p.starts_at, p.account_id LIMIT :limit""")
 _COUNT = text("SELECT count(*) FROM account WHERE organization_id = :organization")
 _OTHERS = text("SELECT count(*) FROM account WHERE organization_id = :organization AND id <> :management")
+_INVITED = text("""
+    SELECT id FROM account
+     WHERE organization_id = :organization AND joined_method = 'INVITED' AND status = 'ACTIVE' AND id <> :management
+     ORDER BY joined_at, id""")
 _CLOSED_SINCE = text("SELECT count(*) FROM account WHERE organization_id = :organization AND closed_at > :since")
 _INSERT = text("""
     INSERT INTO account (id, name, email, alias, external_id, status, created_at, paired_with)
@@ -55,7 +61,7 @@ _REQUEST = """
      WHERE organization_id = :organization"""
 _REQUEST_BY_ID = text(f"{_REQUEST} AND id = :id")
 _REQUESTS = text(f"""{_REQUEST} AND state IN :states AND (requested_at, id) > (:after_at, :after_id)
-     ORDER BY requested_at, id LIMIT :limit""").bindparams(sa.bindparam("states", expanding=True))
+     ORDER BY requested_at, id LIMIT :limit""").bindparams(sa.bindparam("states", type_=sa.String(), expanding=True))
 _INSERT_REQUEST = text("""
     INSERT INTO create_account_request (id, organization_id, account_id, account_name, email, state, failure_reason,
                                         requested_at, completed_at, gov_cloud_account_id)
@@ -151,6 +157,12 @@ def count_accounts(tx: sa.Connection, organization_id: str) -> int:
 def has_members(tx: sa.Connection, organization_id: str, management: str) -> bool:
     """Return whether an organization has accounts besides its management account."""
     return bool(tx.execute(_OTHERS, {"organization": organization_id, "management": management}).scalar_one())
+
+
+def invited_members(tx: sa.Connection, organization_id: str, management: str) -> list[str]:
+    """Return the ids of the active members that were not created in the organization."""
+    found = tx.execute(_INVITED, {"organization": organization_id, "management": management})
+    return [row.id for row in found]
 
 
 def count_closed_since(tx: sa.Connection, organization_id: str, since: datetime) -> int:

@@ -44,7 +44,7 @@ _OPEN_PARENT = text("""
        AND expires_at > :now
        AND NOT EXISTS (SELECT 1 FROM handshake child
                         WHERE child.parent_id = handshake.id AND child.state NOT IN ('ACCEPTED', 'CANCELED'))""")
-_SET_STATE = text("UPDATE handshake SET state = :state, ended_at = :ended, account_id = :account WHERE id = :id")
+_SET_STATE = text("UPDATE handshake SET state = :state, ended_at = :ended WHERE id = :id")
 _CANCEL = "UPDATE handshake SET state = 'CANCELED', ended_at = :now WHERE ended_at IS NULL AND expires_at > :now"
 _CANCEL_CHILDREN = text(f"{_CANCEL} AND parent_id = :parent")
 _CANCEL_FROM = text(f"{_CANCEL} AND organization_id = :organization")
@@ -110,17 +110,9 @@ def insert_handshakes(tx: sa.Connection, handshakes: Sequence[Handshake]) -> Non
         tx.execute(_INSERT, rows)
 
 
-def set_state(
-    tx: sa.Connection,
-    handshake_id: str,
-    state: HandshakeState,
-    *,
-    account_id: str | None,
-    ended_at: datetime | None,
-) -> None:
-    """Write how a handshake stands, and which account it turned out to be for."""
-    given = {"id": handshake_id, "state": state.value, "account": account_id, "ended": stamp_or_none(ended_at)}
-    tx.execute(_SET_STATE, given)
+def set_state(tx: sa.Connection, handshake_id: str, state: HandshakeState, *, ended_at: datetime) -> None:
+    """Write that a handshake is over, and how."""
+    tx.execute(_SET_STATE, {"id": handshake_id, "state": state.value, "ended": stamp(ended_at)})
 
 
 def _page(

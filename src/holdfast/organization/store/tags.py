@@ -10,7 +10,7 @@ _PUT = text("""
     INSERT INTO tag (account, region, arn, key, value) VALUES (:account, '', :arn, :key, :value)
     ON CONFLICT (account, region, arn, key) DO UPDATE SET value = excluded.value""")
 _REMOVE = text("DELETE FROM tag WHERE account = :account AND region = '' AND arn = :arn AND key IN :keys").bindparams(
-    sa.bindparam("keys", expanding=True)
+    sa.bindparam("keys", type_=sa.String(), expanding=True)
 )
 _DROP = text("DELETE FROM tag WHERE account = :account AND region = '' AND arn = :arn")
 _DROP_ALL = text("DELETE FROM tag WHERE account = :account AND region = '' AND arn LIKE :prefix")

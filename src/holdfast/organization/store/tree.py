@@ -31,7 +31,7 @@ _UNIT = """
       FROM unit
      WHERE organization_id = :organization AND deleted_at = :forever"""
 _UNIT_BY_ID = text(f"{_UNIT} AND id = :id")
-_UNITS_BY_ID = text(f"{_UNIT} AND id IN :ids").bindparams(sa.bindparam("ids", expanding=True))
+_UNITS_BY_ID = text(f"{_UNIT} AND id IN :ids").bindparams(sa.bindparam("ids", type_=sa.String(), expanding=True))
 _UNITS_UNDER = text(f"""{_UNIT} AND parent_id = :parent AND (created_at, id) > (:after_at, :after_id)
      ORDER BY created_at, id LIMIT :limit""")
 _PATH = text("SELECT path FROM unit WHERE organization_id = :organization AND id = :id")
@@ -65,7 +65,9 @@ _ACCOUNTS_BELOW = text("""
       JOIN placement p ON p.unit_id = u.id AND p.starts_at <= :at AND p.ends_at > :at
      WHERE u.organization_id = :organization AND u.path LIKE :prefix
      ORDER BY p.account_id""")
-_NAMES = text("SELECT id, name FROM unit WHERE id IN :ids").bindparams(sa.bindparam("ids", expanding=True))
+_NAMES = text("SELECT id, name FROM unit WHERE id IN :ids").bindparams(
+    sa.bindparam("ids", type_=sa.String(), expanding=True)
+)
 
 
 def _organization(row: Any) -> Organization:
