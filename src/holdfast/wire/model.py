@@ -89,7 +89,11 @@ def load_service(name: str) -> Service:
         botocore.exceptions.UnknownServiceError: there is no such model.
     """
     loader = Loader(extra_search_paths=[str(MODEL_DIRECTORY)])
-    raw = loader.load_service_model(name, "service-2")
+    return compiled_service(name, loader.load_service_model(name, "service-2"))
+
+
+def compiled_service(name: str, raw: Mapping[str, Any]) -> Service:
+    """Return the service that a model describes, `raw` being the content of its file."""
     metadata = raw["metadata"]
     shapes = Shapes(name, raw["shapes"])
     spoken = metadata.get("protocols") or [metadata["protocol"]]

@@ -156,11 +156,11 @@ def _list_reader(shape: Shape) -> _Reader:
     name = element.wire_name or "member"
 
     def read(node: _Tree, path: str, problems: list[Problem]) -> list[Any]:
+        _refuse_value(node, path, shape, problems)
         items = node if shape.flattened else node.get(name, {})
         read_one = _reader(element)
         return [
-            read_one(one, f"{path}[{number}]", problems)
-            for number, one in enumerate(_in_order(items, path, shape, problems))
+            read_one(one, f"{path}[{number}]", problems) for number, one in enumerate(_in_order(items, path, problems))
         ]
 
     return read
@@ -173,10 +173,11 @@ def _map_reader(shape: Shape) -> _Reader:
     key_name, value_name = key.wire_name or "key", value.wire_name or "value"
 
     def read(node: _Tree, path: str, problems: list[Problem]) -> dict[str, Any]:
+        _refuse_value(node, path, shape, problems)
         entries = node if shape.flattened else node.get("entry", {})
         read_key, read_value = _reader(key), _reader(value)
         result = {}
-        for number, entry in enumerate(_in_order(entries, path, shape, problems)):
+        for number, entry in enumerate(_in_order(entries, path, problems)):
             where = f"{path}[{number}]"
             name = read_key(entry.get(key_name, {}), f"{where}.{key_name}", problems)
             result[name] = read_value(entry.get(value_name, {}), f"{where}.{value_name}", problems)
@@ -185,15 +186,19 @@ def _map_reader(shape: Shape) -> _Reader:
     return read
 
 
-def _in_order(items: _Tree, path: str, shape: Shape, problems: list[Problem]) -> list[_Tree]:
+def _refuse_value(node: _Tree, path: str, shape: Shape, problems: list[Problem]) -> None:
+    """Note a value where only parts belong; an empty one is how clients send an empty list."""
+    if node.get(""):
+        sentence = f"{path} must be a {shape.kind}, but is {shown(shape, node[''])!r}"
+        problems.append(Problem(path, Fault.TYPE, sentence))
+
+
+def _in_order(items: _Tree, path: str, problems: list[Problem]) -> list[_Tree]:
     numbered = {each: node for each, node in items.items() if each}
     if not all(each.isascii() and each.isdigit() and len(each) < 8 for each in numbered):  # noqa: PLR2004 - an index
         sentence = f"{path} is a list, so its keys in the form need numbers ({path}.member.1), not {min(numbered)[:40]}"
         problems.append(Problem(path, Fault.TYPE, sentence))
         return []
-    if items.get(""):
-        wanted = f"{path} must be a list, but is {shown(shape, items[''])!r}"
-        problems.append(Problem(path, Fault.TYPE, wanted))
     return [numbered[each] for each in sorted(numbered, key=int)]
 
 

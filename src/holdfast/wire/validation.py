@@ -113,7 +113,7 @@ def _structure_check(shape: Shape) -> _Check:
         for name, one in value.items():
             if len(problems) >= _MOST_PROBLEMS:
                 return
-            if name in checks:
+            if one is not None and name in checks:
                 checks[name](one, below(path, name), problems)
 
     return check
