@@ -1,0 +1,156 @@
+"""Where everything is put together, once: the parts of one running installation, and how they start and stop."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+
+from holdfast import __version__
+from holdfast.core.clock import Clock, MachineTime
+from holdfast.core.seal import RootKey
+from holdfast.core.settings import Mode
+from holdfast.database.connection import Database
+from holdfast.database.outbox import Handler as NewsHandler
+from holdfast.database.outbox import handle_news
+from holdfast.database.schema import upgrade
+from holdfast.job.supervisor import Supervisor
+from holdfast.schedule.service import Ticked, tick
+from holdfast.server.authorize import Authorizer
+from holdfast.server.configuration import Configuration
+from holdfast.server.dev import json_reply
+from holdfast.server.dispatch import Dispatcher
+from holdfast.server.duties import Duty, host_of
+from holdfast.server.handlers import HANDLERS
+from holdfast.server.loops import Loop, Loops
+from holdfast.vault.custody import Custody
+from holdfast.wire.application import Application, Route
+from holdfast.wire.application import Settings as DoorSettings
+from holdfast.wire.call import Instance
+from holdfast.wire.message import HttpReply, HttpRequest
+from holdfast.wire.paging import PageTokens
+
+log = structlog.get_logger()
+
+_SCHEDULE_SECONDS: Final = 1.0
+_NEWS_SECONDS: Final = 0.5
+_HOUSEKEEPING_SECONDS: Final = 60.0
+
+
+@dataclass
+class Holdfast:
+    """One running installation."""
+
+    instance: Instance
+    custody: Custody
+    supervisor: Supervisor
+    application: Application
+    routes: dict[str, Route]
+    _loops: Loops | None = field(default=None)
+
+    def start(self) -> None:
+        """Start everything that works beside the requests; jobs that a former process left are taken up again."""
+        self.supervisor.start()
+        instance = self.instance
+        self._loops = Loops(
+            instance.machine,
+            [
+                Loop("schedule", _SCHEDULE_SECONDS, self.make_due_jobs),
+                Loop("jobs", _SCHEDULE_SECONDS, self.supervisor.tick),
+                Loop("news", _NEWS_SECONDS, self._handle_news),
+                Loop("housekeeping", _HOUSEKEEPING_SECONDS, self._keep_house),
+            ],
+        )
+        self._loops.start()
+
+    def stop(self) -> None:
+        """End it all: loops first, then jobs (which stay for the next process), then the database."""
+        if self._loops is not None:
+            self._loops.stop()
+            self._loops = None
+        self.supervisor.stop()
+
+    def close(self) -> None:
+        """Let go of the threads that answer requests and of the database."""
+        self.application.close()
+        self.instance.database.close()
+
+    def make_due_jobs(self) -> Ticked:
+        """Make the jobs of every run that is due now."""
+        return tick(self.instance.database, now=self.instance.clock.now())
+
+    def _handle_news(self) -> int:
+        return handle_news(self.instance.database, NEWS_HANDLERS, now=self.instance.machine.now())
+
+    def _keep_house(self) -> None:
+        keep_house(self.instance, self.custody)
+
+
+NEWS_HANDLERS: Final[Mapping[str, NewsHandler]] = {}
+"""What stations do when they hear of something. What must be seen at once is done in the transaction that makes the
+news; handlers registered here come after it, and each has a reconciler."""
+
+
+def keep_house(instance: Instance, custody: Custody) -> None:
+    """Do what civil time makes due for recovery points: expire, purge, forget orphans."""
+    from holdfast.recovery.housekeeping import keep_points  # noqa: PLC0415 - replaced when it lands
+
+    keep_points(instance.database, custody, now=instance.clock.now(), machine=instance.machine)
+
+
+def assemble(
+    configuration: Configuration,
+    *,
+    root_key: RootKey,
+    recovery_key: bytes | None,
+    clock: Clock,
+    machine: MachineTime,
+    executor: str = "serve",
+) -> Holdfast:
+    """Put the parts of an installation together; nothing runs until `start`.
+
+    Raises:
+        UnknownSchemaError: the database was written by a later release.
+    """
+    settings = configuration.settings
+    database = Database.open(configuration.database_url)
+    upgrade(database)
+    instance = Instance(
+        settings=settings,
+        root_key=root_key,
+        clock=clock,
+        machine=machine,
+        database=database,
+        tokens=PageTokens(root_key.derive("page tokens")),
+    )
+    custody = Custody(settings, root_key, recovery_key)
+    duty = Duty(instance, custody)
+    supervisor = Supervisor(
+        database,
+        settings,
+        clock=clock,
+        machine=machine,
+        duties=duty.duties(),
+        host=host_of(settings),
+        executor=executor,
+    )
+    routes: dict[str, Route] = {"/_holdfast/health": _health(instance)}
+    application = Application(
+        Dispatcher(instance, Authorizer(instance), HANDLERS),
+        machine_time=machine,
+        settings=DoorSettings(is_region=settings.regions.__contains__, default_region=settings.default_region),
+        routes=routes,
+    )
+    return Holdfast(instance, custody, supervisor, application, routes)
+
+
+def _health(instance: Instance) -> Route:
+    def health(request: HttpRequest) -> HttpReply:
+        if request.method not in {"GET", "HEAD"}:
+            return json_reply(405, {"error": "send a GET request"})
+        body: dict[str, Any] = {"status": "ok", "version": __version__, "mode": instance.settings.mode.value}
+        if instance.settings.mode is Mode.DEV:
+            body["now"] = instance.clock.now().isoformat()
+        return json_reply(200, body)
+
+    return health

@@ -1,0 +1,36 @@
+"""Every operation that is served, by service: the tables of the wire's modules, side by side."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from holdfast.wire import (
+    backup_jobs,
+    backup_plans,
+    backup_points,
+    backup_settings,
+    backup_vaults,
+    holdfast,
+    iam,
+    kms,
+    organizations,
+    resourcegroupstaggingapi,
+    sts,
+)
+from holdfast.wire.call import Handler
+
+HANDLERS: Final[Mapping[str, Mapping[str, Handler]]] = {
+    "backup": {
+        **backup_plans.OPERATIONS,
+        **backup_vaults.OPERATIONS,
+        **backup_points.OPERATIONS,
+        **backup_jobs.OPERATIONS,
+        **backup_settings.OPERATIONS,
+    },
+    "holdfast": holdfast.OPERATIONS,
+    "iam": iam.OPERATIONS,
+    "kms": kms.OPERATIONS,
+    "organizations": organizations.OPERATIONS,
+    "resourcegroupstaggingapi": resourcegroupstaggingapi.OPERATIONS,
+    "sts": sts.OPERATIONS,
+}
+"""By boto3's name of the service, and the operation."""
