@@ -273,12 +273,20 @@ CREATE TABLE kms_alias (
     account TEXT NOT NULL, region TEXT NOT NULL, name TEXT NOT NULL, key_id TEXT NOT NULL,
     created_at BIGINT NOT NULL, PRIMARY KEY (account, region, name)
 );
+-- A vault that was deleted keeps its row until the last of its hidden recovery points is gone. Records are its signed
+-- ledger in storage: how many there are, and the hash of the last.
 CREATE TABLE vault (
     id TEXT NOT NULL, account TEXT NOT NULL, region TEXT NOT NULL, name TEXT NOT NULL, arn TEXT NOT NULL,
     storage TEXT NOT NULL, key_arn TEXT NOT NULL, creator_request_id TEXT NOT NULL, policy TEXT,
     min_retention_days INTEGER, max_retention_days INTEGER, locked BOOLEAN NOT NULL, lock_at BIGINT,
-    deletion_delay_days INTEGER NOT NULL, created_at BIGINT NOT NULL, PRIMARY KEY (id),
-    UNIQUE (account, region, name)
+    deletion_delay_days INTEGER NOT NULL, notifications TEXT, record_sequence BIGINT NOT NULL,
+    record_hash TEXT NOT NULL, created_at BIGINT NOT NULL, deleted_at BIGINT NOT NULL, PRIMARY KEY (id),
+    UNIQUE (account, region, name, deleted_at)
+);
+
+-- Records that were numbered and signed but may not be in storage yet.
+CREATE TABLE vault_record (
+    vault_id TEXT NOT NULL, sequence BIGINT NOT NULL, content BYTES NOT NULL, PRIMARY KEY (vault_id, sequence)
 );
 
 -- A vault's restic repositories: one per source account and generation. The path is made of ids and never changes.
@@ -295,7 +303,8 @@ CREATE TABLE recovery_point (
     resource_name TEXT NOT NULL, job_id TEXT NOT NULL, status TEXT NOT NULL, status_message TEXT,
     role_arn TEXT NOT NULL, created_by TEXT NOT NULL, created_at BIGINT NOT NULL, completed_at BIGINT NOT NULL,
     size_bytes BIGINT NOT NULL, stored_bytes BIGINT NOT NULL, cold_after_days INTEGER, delete_after_days INTEGER,
-    cold_at BIGINT, delete_at BIGINT, storage_class TEXT NOT NULL, key_arn TEXT NOT NULL, consistency TEXT NOT NULL,
+    cold_at BIGINT, delete_at BIGINT, archive_opt_in BOOLEAN NOT NULL, storage_class TEXT NOT NULL,
+    key_arn TEXT NOT NULL, consistency TEXT NOT NULL,
     restore_metadata TEXT NOT NULL, problems TEXT NOT NULL, deleted_at BIGINT, purge_at BIGINT,
     source_vault_arn TEXT, last_restored_at BIGINT, PRIMARY KEY (id)
 );
@@ -303,6 +312,26 @@ CREATE UNIQUE INDEX recovery_point_arn ON recovery_point (account, region, arn);
 CREATE INDEX recovery_point_vault ON recovery_point (vault_id, created_at, id);
 CREATE INDEX recovery_point_resource ON recovery_point (account, region, resource_arn, created_at);
 CREATE INDEX recovery_point_snapshot ON recovery_point (repository_id, snapshot_id);
+CREATE INDEX recovery_point_expiry ON recovery_point (deleted_at, delete_at);
+CREATE INDEX recovery_point_purge ON recovery_point (purge_at);
+
+-- Points whose record is on its way to storage while their job has not ended yet; one whose job ends otherwise is
+-- withdrawn.
+CREATE TABLE announced_point (
+    point_id TEXT NOT NULL, vault_id TEXT NOT NULL, job_id TEXT NOT NULL, epoch INTEGER NOT NULL, PRIMARY KEY (point_id)
+);
+
+-- What keeps recovery points whatever their lifecycle says, and which ones.
+CREATE TABLE legal_hold (
+    id TEXT NOT NULL, account TEXT NOT NULL, region TEXT NOT NULL, arn TEXT NOT NULL, title TEXT NOT NULL,
+    description TEXT NOT NULL, status TEXT NOT NULL, selection TEXT NOT NULL, token TEXT, created_at BIGINT NOT NULL,
+    canceled_at BIGINT, cancel_description TEXT, retain_until BIGINT, PRIMARY KEY (id)
+);
+CREATE INDEX legal_hold_account ON legal_hold (account, region, created_at, id);
+CREATE TABLE legal_hold_point (
+    hold_id TEXT NOT NULL, point_id TEXT NOT NULL, PRIMARY KEY (hold_id, point_id)
+);
+CREATE INDEX legal_hold_point_of ON legal_hold_point (point_id);
 CREATE TABLE job (
     id TEXT NOT NULL, kind TEXT NOT NULL, account TEXT NOT NULL, region TEXT NOT NULL, state TEXT NOT NULL,
     epoch INTEGER NOT NULL, priority INTEGER NOT NULL, site TEXT NOT NULL, organization_id TEXT,

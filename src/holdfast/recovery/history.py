@@ -1,0 +1,154 @@
+"""What a vault's signed records add up to: the vault, its lock, repositories, recovery points and holds."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from holdfast.recovery.model import (
+    RecoveryPoint,
+    Standing,
+    instant_from_body,
+    lifecycle_from_body,
+    point_from_body,
+)
+from holdfast.vault.model import DELETION_DELAY_DAYS, Lock, Vault
+from holdfast.vault.records import Head, Kind, Record, Written
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedHold:
+    """A legal hold, as far as one vault's records know it."""
+
+    body: Mapping[str, Any]
+    points: frozenset[str]
+    released: Mapping[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class History:
+    """A vault as its records tell it, up to `head`. `take` moves it on by one record."""
+
+    vault_id: str
+    head: Head = field(default_factory=Head)
+    created: Mapping[str, Any] | None = None
+    lock: Lock | None = None
+    policy: str | None = None
+    tags: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By ARN: of the vault and of its points."""
+    deletion_delay: timedelta = timedelta(days=DELETION_DELAY_DAYS)
+    deleted_at: datetime | None = None
+    repositories: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    points: dict[str, RecoveryPoint] = field(default_factory=dict)
+    """Those in force, hidden ones included; purged and withdrawn ones are not."""
+    gone: set[str] = field(default_factory=set)
+    """Points that were purged or withdrawn."""
+    epochs: dict[str, int] = field(default_factory=dict)
+    holds: dict[str, RecordedHold] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
+    """Kinds of records that this release does not know."""
+
+    def take_all(self, records: Iterable[Written]) -> "History":
+        """Take records in their order."""
+        for written in records:
+            self.take(written)
+        return self
+
+    def take(self, written: Written) -> None:
+        """Take the next record."""
+        record = written.record
+        self.head = Head(record.sequence, written.digest)
+        self._take(record, record.body)
+
+    def standing(self, point_id: str) -> Standing | None:
+        """Return what keeps a point, as the records know it; None if they do not know the point."""
+        point = self.points.get(point_id)
+        if point is None:
+            return None
+        return Standing(point.delete_at, point.purge_at, self.holds_on(point_id))
+
+    def holds_on(self, point_id: str) -> frozenset[str]:
+        """Return the holds in force that keep a point."""
+        return frozenset(
+            hold_id for hold_id, hold in self.holds.items() if hold.released is None and point_id in hold.points
+        )
+
+    def vault(self) -> Vault | None:
+        """Return the vault, None while no record told of its creation."""
+        body = self.created
+        if body is None:
+            return None
+        return Vault(
+            id=self.vault_id,
+            account=body["account"],
+            region=body["region"],
+            name=body["name"],
+            arn=body["arn"],
+            storage=body["storage"],
+            key_arn=body["key_arn"],
+            creator_request_id=body["creator_request_id"],
+            created_at=datetime.fromisoformat(body["created_at"]),
+            lock=self.lock,
+            policy=self.policy,
+            deletion_delay=self.deletion_delay,
+            deleted_at=self.deleted_at,
+        )
+
+    def _take(self, record: Record, body: Mapping[str, Any]) -> None:
+        match record.kind:
+            case Kind.VAULT_CREATED:
+                self.created = body
+                self.deletion_delay = timedelta(days=body["deletion_delay_days"])
+                self.tags[body["arn"]] = dict(body["tags"])
+            case Kind.VAULT_DELETED:
+                self.deleted_at = datetime.fromisoformat(body["deleted_at"])
+                self.policy = None
+            case Kind.POLICY_PUT:
+                self.policy = body["policy"]
+            case Kind.TAGS_PUT:
+                self.tags[body["arn"]] = dict(body["tags"])
+            case Kind.DELETION_DELAY_PUT:
+                self.deletion_delay = timedelta(days=body["days"])
+            case Kind.LOCK_PUT:
+                self.lock = Lock(
+                    body["min_retention_days"], body["max_retention_days"], instant_from_body(body["lock_at"])
+                )
+            case Kind.LOCK_REMOVED:
+                self.lock = None
+            case Kind.REPOSITORY_CREATED:
+                self.repositories[body["repository"]] = body
+            case Kind.POINT_MADE:
+                self._take_point(body)
+            case Kind.LIFECYCLE_PUT:
+                self._change(body["point"], lambda point: lifecycle_from_body(point, body["lifecycle"]))
+            case Kind.POINT_DELETED:
+                deleted_at, purge_at = instant_from_body(body["deleted_at"]), instant_from_body(body["purge_at"])
+                self._change(body["point"], lambda point: replace(point, deleted_at=deleted_at, purge_at=purge_at))
+            case Kind.POINT_BROUGHT_BACK:
+                self._change(body["point"], lambda point: replace(point, deleted_at=None, purge_at=None))
+            case Kind.POINT_PURGED | Kind.POINT_WITHDRAWN:
+                self.points.pop(body["point"], None)
+                self.gone.add(body["point"])
+            case Kind.HOLD_PLACED:
+                hold = body["hold"]
+                self.holds[hold["id"]] = RecordedHold(hold, frozenset(body["points"]))
+            case Kind.HOLD_RELEASED:
+                held = self.holds.get(body["hold"])
+                if held is not None:
+                    self.holds[body["hold"]] = replace(held, released=body)
+            case _:
+                self.unknown.append(record.kind)
+
+    def _take_point(self, body: Mapping[str, Any]) -> None:
+        point = point_from_body(self.vault_id, body["point"])
+        # Two runs of one job may both have written a record: the one of the later epoch holds, in whatever order.
+        if body["epoch"] < self.epochs.get(point.id, 0):
+            return
+        self.epochs[point.id] = body["epoch"]
+        self.points[point.id] = point
+        self.tags[point.arn] = dict(body["tags"])
+
+    def _change(self, point_id: str, change: Callable[[RecoveryPoint], RecoveryPoint]) -> None:
+        point = self.points.get(point_id)
+        if point is not None:
+            self.points[point_id] = change(point)
