@@ -71,7 +71,7 @@ def test_an_invitation_expires_by_itself(tx: sa.Connection, organization: Organi
     with pytest.raises(InvalidHandshakeTransitionError, match="EXPIRED"):
         invitations.accept(tx, GUEST, sent.id, now=late)
     assert sent.state_at(late) is HandshakeState.EXPIRED
-    assert invitations.invite(tx, organization, guest, now=late).state_at(late) is HandshakeState.REQUESTED
+    assert invitations.invite(tx, organization, guest, now=late).state_at(late) is HandshakeState.OPEN
 
 
 @pytest.mark.parametrize("answer", ["accept", "decline", "cancel"])
@@ -156,6 +156,21 @@ def test_members_and_the_invited_are_not_invited_again(
     assert refused.value.reason is HandshakeConstraint.ALREADY_IN_AN_ORGANIZATION
 
 
+def test_an_address_does_not_tell_whether_its_account_is_bound(tx: sa.Connection, organization: Organization) -> None:
+    member = an_account(tx, organization, "member")
+    sent = invitations.invite(tx, organization, Party(PartyKind.EMAIL, "member@example.com"), now=NOON)
+    with pytest.raises(HandshakeConstraintError) as refused:
+        invitations.accept(tx, member, sent.id, now=NOON)
+    assert refused.value.reason is HandshakeConstraint.ALREADY_IN_AN_ORGANIZATION
+
+
+def test_open_invitations_end_when_all_features_are_asked_for(tx: sa.Connection, guest: Party) -> None:
+    billing = tree.create_organization(tx, MANAGEMENT, FeatureSet.CONSOLIDATED_BILLING, now=NOON)
+    sent = invitations.invite(tx, billing, guest, now=NOON)
+    invitations.enable_all_features(tx, billing, now=NOON)
+    assert invitations.get_handshake(tx, GUEST, sent.id).state is HandshakeState.CANCELED
+
+
 def test_invitations_count_as_accounts_while_they_are_open(
     tx: sa.Connection, organization: Organization, guest: Party
 ) -> None:
@@ -214,10 +229,15 @@ def test_a_closed_account_joins_nothing(tx: sa.Connection, organization: Organiz
         invitations.accept(tx, GUEST, sent.id, now=NOON)
 
 
-def test_all_features_come_at_once_without_invited_members(tx: sa.Connection) -> None:
+def test_created_members_need_not_approve_all_features(tx: sa.Connection) -> None:
     billing = tree.create_organization(tx, MANAGEMENT, FeatureSet.CONSOLIDATED_BILLING, now=NOON)
-    an_account(tx, billing, "created")
-    assert invitations.enable_all_features(tx, billing, now=NOON).state is HandshakeState.ACCEPTED
+    member = an_account(tx, billing, "created")
+    parent = invitations.enable_all_features(tx, billing, now=NOON)
+    assert parent.state is HandshakeState.OPEN
+    assert not membership.management_of(tx, MANAGEMENT).has_all_features
+    with pytest.raises(HandshakeNotFoundError):
+        invitations.accept(tx, member, parent.id, now=NOON)
+    invitations.accept(tx, MANAGEMENT, parent.id, now=NOON)
     now_all = membership.management_of(tx, MANAGEMENT)
     assert now_all.has_all_features
     with pytest.raises(HandshakeConstraintError) as refused:
@@ -235,7 +255,7 @@ def test_all_features_need_every_invited_member(tx: sa.Connection, guest: Party)
     assert {child.account_id for child in children} == {GUEST, OTHER}
     approve = HandshakeAction.APPROVE_ALL_FEATURES
     for asked in (GUEST, OTHER):
-        with pytest.raises(InvalidHandshakeTransitionError, match="Not every"):
+        with pytest.raises(InvalidHandshakeTransitionError, match="REQUESTED"):
             invitations.accept(tx, MANAGEMENT, parent.id, now=NOON)
         (mine,) = invitations.list_received(tx, asked, action=approve, now=NOON, after=None, limit=20).items
         invitations.accept(tx, asked, mine.id, now=NOON)

@@ -27,7 +27,7 @@ class NotInOrganizationError(InvalidStateError):
 class AlreadyInOrganizationError(AlreadyExistsError):
     """The account belongs to an organization already."""
 
-    def __init__(self, text: str = "The account is already a member of an organization.") -> None:
+    def __init__(self, text: str = "The AWS account is already a member of an organization.") -> None:
         super().__init__(text)
 
 
@@ -129,7 +129,9 @@ class AccountExistsError(AlreadyExistsError):
 class DuplicateHandshakeError(AlreadyExistsError):
     """The same invitation is waiting for an answer already."""
 
-    def __init__(self, text: str = "A handshake with the same action and target already exists.") -> None:
+    def __init__(
+        self, text: str = "A handshake with the same action and target already exists for the given parties."
+    ) -> None:
         super().__init__(text)
 
 
@@ -170,7 +172,7 @@ class AccountAlreadyClosedError(InvalidStateError):
 class HandshakeAlreadyInStateError(InvalidStateError):
     """The handshake was given this very answer before."""
 
-    def __init__(self, text: str = "The specified handshake is already in the requested state.") -> None:
+    def __init__(self, text: str = "The handshake is already in the requested state.") -> None:
         super().__init__(text)
 
 

@@ -1,7 +1,8 @@
 """Handshakes: questions between accounts, which are answered, cancelled or expire.
 
 An INVITE asks an account to join. ENABLE_ALL_FEATURES asks the whole organization; each invited member gets a child of
-it, APPROVE_ALL_FEATURES, and when all have accepted theirs the parent is OPEN for the management account to complete.
+it, APPROVE_ALL_FEATURES, and when all have accepted theirs the parent is OPEN for the management account to complete
+(AWS Organizations User Guide, "Enabling all features for an organization").
 """
 
 from collections.abc import Mapping
@@ -34,16 +35,12 @@ class HandshakeState(StrEnum):
 
 
 FOLLOWS: Final[Mapping[HandshakeState, frozenset[HandshakeState]]] = {
-    HandshakeState.REQUESTED: frozenset(
-        {
-            HandshakeState.OPEN,  # a parent, when all its children are accepted
-            HandshakeState.ACCEPTED,
-            HandshakeState.DECLINED,
-            HandshakeState.CANCELED,
-            HandshakeState.EXPIRED,
-        }
+    HandshakeState.REQUESTED: frozenset(  # a parent that waits for its children
+        {HandshakeState.OPEN, HandshakeState.CANCELED, HandshakeState.EXPIRED}
     ),
-    HandshakeState.OPEN: frozenset({HandshakeState.ACCEPTED, HandshakeState.CANCELED, HandshakeState.EXPIRED}),
+    HandshakeState.OPEN: frozenset(
+        {HandshakeState.ACCEPTED, HandshakeState.DECLINED, HandshakeState.CANCELED, HandshakeState.EXPIRED}
+    ),
     HandshakeState.CANCELED: frozenset(),
     HandshakeState.ACCEPTED: frozenset(),
     HandshakeState.DECLINED: frozenset(),
@@ -118,7 +115,9 @@ def refuse_transition(handshake: Handshake, to: HandshakeState, *, now: datetime
     if state is to:
         raise HandshakeAlreadyInStateError
     if to not in FOLLOWS[state]:
-        raise InvalidHandshakeTransitionError(f"The handshake is {state.value} and cannot become {to.value} any more.")
+        raise InvalidHandshakeTransitionError(
+            f"You cannot perform this operation on a handshake in its current state ({state.value})."
+        )
 
 
 def invitation_details(organization: Organization, target: Party, notes: str | None) -> tuple[Detail, ...]:

@@ -19,7 +19,9 @@ def tags_of(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     for key, value in pairs:
         refuse_reserved([key])
         if key in tags:
-            raise OrganizationInputError(InputReason.DUPLICATE_TAG_KEY, f"The tag key {key} is given twice.")
+            raise OrganizationInputError(
+                InputReason.DUPLICATE_TAG_KEY, f"Your request includes duplicate tag keys: {key}."
+            )
         tags[key] = value
     return tags
 

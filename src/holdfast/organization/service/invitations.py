@@ -14,7 +14,6 @@ from holdfast.organization.errors import (
     HandshakeConstraintError,
     HandshakeNotFoundError,
     InputReason,
-    InvalidHandshakeTransitionError,
     OrganizationAccessDeniedError,
     OrganizationInputError,
 )
@@ -52,7 +51,8 @@ def invite(
 ) -> Handshake:
     """Ask an account, named by id or by e-mail address, to join the organization.
 
-    An address that no account has yet waits for the account that will have it.
+    An address that no account has yet waits for the account that will have it; whether one that has it is bound
+    elsewhere is only told to that account, when it accepts.
 
     Raises:
         OrganizationInputError: the target is malformed, or no account has this id.
@@ -64,7 +64,7 @@ def invite(
     lock(tx, organization)
     refuse_too_many({}, tags or {}, limits)
     account = _target_account(tx, target)
-    if account is not None:
+    if account is not None and target.kind is PartyKind.ACCOUNT:
         _refuse_bound(tx, organization, account)
     email = target.id.lower() if target.kind is PartyKind.EMAIL else ""
     account_id = None if account is None else account.id
@@ -81,7 +81,7 @@ def invite(
         organization_id=organization.id,
         management_account=organization.management_account,
         action=HandshakeAction.INVITE,
-        state=HandshakeState.REQUESTED,
+        state=HandshakeState.OPEN,
         parties=(Party(PartyKind.ORGANIZATION, organization.id.removeprefix("o-")), target),
         details=invitation_details(organization, target, notes),
         requested_at=now,
@@ -97,7 +97,9 @@ def invite(
 def enable_all_features(
     tx: sa.Connection, organization: Organization, *, now: datetime, limits: Limits = LIMITS
 ) -> Handshake:
-    """Ask every invited member to let the organization have all features; where there is none, it has them at once.
+    """Ask every invited member to let the organization have all features; invitations that wait are cancelled.
+
+    When all have approved (at once, where there is none), the management account completes it by accepting.
 
     Raises:
         HandshakeConstraintError: it has them already, or its members are being asked.
@@ -105,7 +107,8 @@ def enable_all_features(
     lock(tx, organization)
     if organization.has_all_features:
         raise HandshakeConstraintError(
-            HandshakeConstraint.ORGANIZATION_ALREADY_HAS_ALL_FEATURES, "The organization already has all features."
+            HandshakeConstraint.ORGANIZATION_ALREADY_HAS_ALL_FEATURES,
+            "All features are already enabled on this organization.",
         )
     if handshakes.find_open_migration(tx, organization.id, now=now) is not None:
         raise HandshakeConstraintError(
@@ -129,6 +132,7 @@ def enable_all_features(
             parent,
             id=ids.handshake_id(),
             action=HandshakeAction.APPROVE_ALL_FEATURES,
+            state=HandshakeState.OPEN,
             parties=(sender, Party(PartyKind.ACCOUNT, account_id)),
             details=(*parent.details, Detail("PARENT_HANDSHAKE", parent.id)),
             account_id=account_id,
@@ -137,8 +141,8 @@ def enable_all_features(
         for account_id in accounts.invited_members(tx, organization.id, organization.management_account)
     ]
     if not children:
-        parent = replace(parent, state=HandshakeState.ACCEPTED, ended_at=now)
-        tree.set_feature_set(tx, organization.id, FeatureSet.ALL)
+        parent = replace(parent, state=HandshakeState.OPEN)
+    handshakes.cancel_all_from(tx, organization.id, now=now)
     handshakes.insert_handshakes(tx, [parent, *children])
     return parent
 
@@ -153,7 +157,7 @@ def accept(
     Raises:
         HandshakeNotFoundError: there is none that this account is party to.
         HandshakeAlreadyInStateError: it was accepted before.
-        InvalidHandshakeTransitionError: it is over, or not ready to be completed.
+        InvalidHandshakeTransitionError: it is over, or members have not approved yet.
         HandshakeConstraintError: the account is bound elsewhere, or the organization is full.
     """
     handshake = _mine(tx, account_id, handshake_id)
@@ -163,7 +167,7 @@ def accept(
         raise HandshakeNotFoundError
     refuse_transition(handshake, HandshakeState.ACCEPTED, now=now)
     if handshake.action is HandshakeAction.ENABLE_ALL_FEATURES:
-        _complete_features(tx, organization, handshake, account_id)
+        _complete_features(tx, organization, account_id)
     elif not _is_asked(tx, handshake, account_id):
         raise OrganizationAccessDeniedError
     elif handshake.action is HandshakeAction.INVITE:
@@ -284,12 +288,15 @@ def _target_account(tx: sa.Connection, target: Party) -> Account | None:
     if target.kind is PartyKind.EMAIL:
         problem = email_problem(target.id)
         if problem is not None:
-            raise OrganizationInputError(InputReason.INVALID_EMAIL_ADDRESS_TARGET, problem)
+            raise OrganizationInputError(
+                InputReason.INVALID_EMAIL_ADDRESS_TARGET,
+                f"You specified an invalid email address for the invited account owner. {problem}",
+            )
         return accounts.find_account_by_email(tx, target.id)
     if target.kind is PartyKind.ORGANIZATION:
         raise OrganizationInputError(
             InputReason.INVALID_PARTY_TYPE_TARGET,
-            "You can invite an ACCOUNT by its id or an EMAIL address, not an ORGANIZATION.",
+            "You specified an invalid party type as the target parameter. Name an ACCOUNT or an EMAIL.",
         )
     problem = account_id_problem(target.id)
     if problem is not None:
@@ -309,7 +316,7 @@ def _refuse_bound(tx: sa.Connection, organization: Organization, account: Accoun
     if account.organization_id == organization.id or (other is not None and other.management_account == account.id):
         raise HandshakeConstraintError(
             HandshakeConstraint.ALREADY_IN_AN_ORGANIZATION,
-            "The specified account is already a member of this organization, or manages another one.",
+            "The AWS account is already a member of an organization.",
         )
 
 
@@ -379,13 +386,9 @@ def _again(tx: sa.Connection, handshake: Handshake) -> Handshake:
     return handshakes.find_handshake(tx, handshake.id) or handshake
 
 
-def _complete_features(tx: sa.Connection, organization: Organization, handshake: Handshake, account_id: str) -> None:
+def _complete_features(tx: sa.Connection, organization: Organization, account_id: str) -> None:
     if account_id != organization.management_account:
         raise OrganizationAccessDeniedError
-    if handshake.state is not HandshakeState.OPEN:
-        raise InvalidHandshakeTransitionError(
-            "Not every invited member has approved yet. Look at the handshakes whose parent this one is."
-        )
     tree.set_feature_set(tx, organization.id, FeatureSet.ALL)
 
 
@@ -396,6 +399,4 @@ def _end(tx: sa.Connection, handshake: Handshake, state: HandshakeState, *, now:
 
 def _refuse_two_filters(action: HandshakeAction | None, parent_id: str | None) -> None:
     if action is not None and parent_id is not None:
-        raise OrganizationInputError(
-            InputReason.MAX_LIMIT_EXCEEDED_FILTER, "You can specify only one of ActionType and ParentHandshakeId."
-        )
+        raise OrganizationInputError(InputReason.MAX_LIMIT_EXCEEDED_FILTER, "You specified too many filter parameters.")
