@@ -169,6 +169,17 @@ def beat(tx: sa.Connection, job_id: str, epoch: int, progress: Progress, *, mach
     return state
 
 
+def refuse_if_fenced(tx: sa.Connection, job_id: str, epoch: int) -> None:
+    """Refuse to go on with a job that somebody else has, or that has ended.
+
+    Raises:
+        FencedError: the job has another epoch now, or has ended.
+    """
+    job = _get(tx, job_id)
+    if job.epoch != epoch or job.has_ended:
+        raise FencedError(f"job {job_id} is {job.state} in epoch {job.epoch}; epoch {epoch} has lost it")
+
+
 def allow_commit(
     tx: sa.Connection, job_id: str, epoch: int, prepared: Mapping[str, Any], *, machine_now: datetime
 ) -> bool:

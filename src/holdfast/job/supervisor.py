@@ -1,0 +1,427 @@
+"""Supervising jobs: each run claims its job, talks with a mover, beats, asks before it commits, and ends the job.
+
+The workflow that the engine runs is `Supervisor.run`. Around it, `tick` does once a second what keeps jobs moving:
+windows that closed, jobs that are next, runs that have fallen silent.
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import sqlalchemy as sa
+import structlog
+
+from holdfast.core.clock import Clock, MachineTime
+from holdfast.core.errors import ConflictError, HoldfastError, UnavailableError
+from holdfast.core.settings import Settings
+from holdfast.database.connection import Database
+from holdfast.job import dispatch, service
+from holdfast.job.dispatch import Lane
+from holdfast.job.engine import Engine
+from holdfast.job.model import (
+    Category,
+    Claim,
+    Completed,
+    Failed,
+    FencedError,
+    Job,
+    Kind,
+    Outcome,
+    Progress,
+    State,
+    Stopped,
+)
+from holdfast.job.movers import Mover, MoverGoneError, Movers
+from holdfast.job.protocol import (
+    Brought,
+    Commit,
+    Continue,
+    FromMover,
+    GaveUp,
+    Hello,
+    Host,
+    Problems,
+    ProgressMade,
+    ReadyToCommit,
+    Result,
+    Stop,
+    Ticket,
+    Trouble,
+    WentWrong,
+)
+
+log = structlog.get_logger()
+
+SILENT_BEATS: Final = 4
+"""After so many beats without a word a run may be taken over."""
+
+_KEEP_RUNS: Final = timedelta(hours=1)
+_HAND_OVER_AGAIN: Final = timedelta(minutes=1)
+_TICK_SECONDS: Final = 1.0
+_HOUSEKEEPING_TICKS: Final = 30
+_MOST_STORED_TROUBLES: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a job cannot be done as things are: the blocker's words, which its account reads."""
+
+    reason: str
+    category: Category = Category.ACCESS_DENIED
+    retryable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """All that a run needs: its ticket, and where the recovery point that it makes will be found."""
+
+    ticket: Ticket
+    recovery_point_arn: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Duties:
+    """What the other stations do for a job; put together in `server/app.py`."""
+
+    prepare: Callable[[sa.Connection, Claim], Preparation | Refusal]
+    """Check role, vault, key and grants, and make the ticket; a reading transaction, so nothing slow."""
+    make_ready: Callable[[Claim, Preparation], None] = lambda _claim, _preparation: None
+    """Slow work outside of any transaction before the mover starts: the repository and its key file."""
+    record: Callable[[Job, Completed], None] = lambda _job, _outcome: None
+    """Put the signed record of the recovery point into storage, before the row is committed."""
+    catalogue: service.Catalogue | None = None
+    """Insert the recovery point, in the transaction that ends the job."""
+
+
+class Supervisor:
+    """Everything that runs jobs in this process."""
+
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        *,
+        clock: Clock,
+        machine: MachineTime,
+        duties: Duties,
+        host: Host,
+        executor: str = "serve",
+    ) -> None:
+        """Take what jobs need. `executor` names this process among those on one database, and its successors."""
+        self._database = database
+        self._clock = clock
+        self._machine = machine
+        self._duties = duties
+        self._executor = executor
+        self._beat = settings.heartbeat
+        self._silence = settings.heartbeat * SILENT_BEATS
+        self._lanes: Sequence[Lane] = [lane for site in settings.sites.values() for lane in dispatch.lanes(site)]
+        self._movers = Movers(host, machine)
+        self._engine: Engine | None = None
+        self._stopping = threading.Event()
+        self._ticks = 0
+
+    # The process
+
+    def start(self) -> None:
+        """Start the engine, and take up at once what a former process of this name was working on."""
+        self._engine = Engine.start(
+            self._database, executor=self._executor, lanes=self._lanes, body=self.run, machine=self._machine
+        )
+        now = self._machine.now()
+        with self._database.transaction() as tx:
+            self._engine.hand_over(tx, dispatch.reap_own(tx, machine_now=now, mover=self._executor), machine_now=now)
+        self._take_back(before=now)
+
+    def stop(self) -> None:
+        """End every run and every mover. Jobs that were running stay so, and are taken up by the next process."""
+        self._stopping.set()
+        self._movers.close()
+        if self._engine is not None:
+            self._engine.stop()
+            self._engine = None
+
+    def keep_going(self, until: threading.Event) -> None:
+        """Tick once a second until told to end; a failed tick is logged and the next one goes on."""
+        while not until.is_set():
+            try:
+                self.tick()
+            except Exception:
+                log.exception("job.tick_failed")
+            self._machine.wait(until, _TICK_SECONDS)
+
+    def tick(self) -> int:
+        """Close windows, take over silent runs, hand the next jobs to the engine; return how many were handed over."""
+        if self._engine is None:
+            raise RuntimeError("the supervisor was not started")
+        now, machine_now = self._clock.now(), self._machine.now()
+        with self._database.transaction() as tx:
+            service.expire_unstarted(tx, now=now, machine_now=machine_now)
+            service.stop_overdue(tx, now=now)
+        handed_over = 0
+        with self._database.transaction() as tx:
+            stale = dispatch.reap(tx, machine_now=machine_now, silence=self._silence)
+            self._engine.hand_over(tx, stale, machine_now=machine_now)
+        for handover in stale:
+            log.warning("job.taken_over", job=handover.job_id, epoch=handover.epoch)
+        for lane in self._lanes:
+            with self._database.transaction() as tx:
+                chosen = dispatch.dispatch(tx, lane, now=now, machine_now=machine_now)
+                self._engine.hand_over(tx, chosen, machine_now=machine_now)
+            handed_over += len(chosen)
+        self._ticks += 1
+        if self._ticks % _HOUSEKEEPING_TICKS == 0:
+            self._take_back(before=machine_now - _HAND_OVER_AGAIN)
+            self._engine.purge(before=machine_now - _KEEP_RUNS)
+        return handed_over + len(stale)
+
+    def _take_back(self, *, before: datetime) -> None:
+        if self._engine is None:
+            return
+        under_way = self._engine.under_way()
+        with self._database.transaction() as tx:
+            dispatch.take_back_lost(tx, under_way, before=before)
+
+    @property
+    def movers(self) -> list[int]:
+        """The process numbers of the movers that are there now."""
+        return self._movers.processes
+
+    # One job
+
+    def run(self, job_id: str, expected_epoch: int) -> None:
+        """Run one job from claim to end. What the engine calls; safe to call again at any point."""
+        if self._stopping.is_set():
+            return
+        with self._database.transaction() as tx:
+            claim = service.claim(
+                tx,
+                job_id,
+                expected_epoch,
+                now=self._clock.now(),
+                machine_now=self._machine.now(),
+                mover=self._executor,
+            )
+        if claim is None:
+            return
+        words = log.bind(job=job_id, epoch=claim.epoch, kind=claim.job.kind)
+        words.info("job.claimed", resource=claim.job.resource_arn, attempt=claim.job.attempts)
+        try:
+            outcome = self._outcome(claim)
+            if outcome is None:
+                return
+            self._end_or_try_again(claim, outcome)
+        except FencedError as error:
+            words.warning("job.fenced", reason=str(error))
+
+    def _outcome(self, claim: Claim) -> Outcome | None:
+        """Do the work; None if this process is being stopped, so that the job is left to the next one."""
+        if claim.job.state is State.ABORTING:
+            return Stopped()
+        try:
+            with self._database.reading() as tx:
+                prepared = self._duties.prepare(tx, claim)
+            if isinstance(prepared, Refusal):
+                return Failed(prepared.reason, prepared.category, prepared.retryable)
+            prepared = replace(prepared, ticket=self._ticket(prepared.ticket, claim))
+            self._duties.make_ready(claim, prepared)
+            with self._movers.one() as mover:
+                return _Conversation(self, claim, prepared, mover).hold()
+        except FencedError:
+            raise
+        except MoverGoneError as error:
+            if self._stopping.is_set():
+                return None
+            return Failed(str(error), Category.MISCELLANEOUS, retryable=True)
+        except HoldfastError as error:
+            return Failed(str(error), retryable=isinstance(error, UnavailableError | ConflictError))
+        except Exception as error:
+            log.exception("job.unforeseen", job=claim.job.id)
+            reason = f"something went wrong inside Holdfast ({type(error).__name__}); the server's log says more"
+            return Failed(reason, retryable=True)
+
+    def _ticket(self, ticket: Ticket, claim: Claim) -> Ticket:
+        """Return the ticket with what is this run's own."""
+        epoch = claim.prepared.get("epoch")
+        backup = ticket.backup
+        if backup is not None and isinstance(epoch, int):
+            backup = replace(backup, adopt_epoch=epoch)
+        return replace(
+            ticket, job_id=claim.job.id, epoch=claim.epoch, beat=self._beat, silence=self._silence, backup=backup
+        )
+
+    def _end_or_try_again(self, claim: Claim, outcome: Outcome) -> None:
+        try:
+            self._end(claim, outcome)
+        except FencedError:
+            raise
+        except Exception as error:
+            if not isinstance(outcome, Completed):
+                raise
+            # The snapshot is there and waits to be adopted by the next run, which tries to end the job again.
+            log.exception("job.not_catalogued", job=claim.job.id)
+            reason = f"the recovery point was written but could not be recorded: {error}"
+            self._end(claim, Failed(reason, Category.FATAL_ERROR, retryable=True))
+
+    def _end(self, claim: Claim, outcome: Outcome) -> None:
+        if isinstance(outcome, Completed) and claim.job.kind is Kind.BACKUP:
+            with self._database.reading() as tx:
+                service.refuse_if_fenced(tx, claim.job.id, claim.epoch)
+            self._duties.record(claim.job, outcome)
+        with self._database.transaction() as tx:
+            job = service.complete(
+                tx,
+                claim.job.id,
+                claim.epoch,
+                outcome,
+                now=self._clock.now(),
+                machine_now=self._machine.now(),
+                catalogue=self._duties.catalogue,
+            )
+        log.info("job.ended", job=job.id, epoch=job.epoch, state=job.state, message=job.message)
+
+    # What a conversation needs
+
+    @property
+    def beat(self) -> float:
+        """How often a run beats, in seconds."""
+        return self._beat.total_seconds()
+
+    @property
+    def silence(self) -> float:
+        """After how many seconds without a word a mover counts as gone."""
+        return self._silence.total_seconds()
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether this process is being stopped."""
+        return self._stopping.is_set()
+
+    @property
+    def machine(self) -> MachineTime:
+        """The machine's time."""
+        return self._machine
+
+    def beat_once(self, claim: Claim, progress: Progress) -> State:
+        """Beat; return the job's state.
+
+        Raises:
+            FencedError: another run has the job now.
+        """
+        with self._database.transaction() as tx:
+            return service.beat(tx, claim.job.id, claim.epoch, progress, machine_now=self._machine.now())
+
+    def may_commit(self, claim: Claim, prepared: Mapping[str, Any]) -> bool:
+        """Ask the database whether this run may commit what it has prepared.
+
+        Raises:
+            FencedError: another run has the job now.
+        """
+        with self._database.transaction() as tx:
+            return service.allow_commit(tx, claim.job.id, claim.epoch, prepared, machine_now=self._machine.now())
+
+
+class _Conversation:
+    """One run's talk with its mover."""
+
+    def __init__(self, supervisor: Supervisor, claim: Claim, preparation: Preparation, mover: Mover) -> None:
+        self._supervisor = supervisor
+        self._claim = claim
+        self._preparation = preparation
+        self._mover = mover
+        self._progress = Progress(bytes_total=claim.job.bytes_total)
+        self._troubles: list[Trouble] = []
+        self._told_to_stop = False
+
+    def hold(self) -> Outcome:
+        """Give the mover its ticket and talk with it until it has an outcome.
+
+        Raises:
+            FencedError: another run has the job now; the mover is killed by whoever lent it.
+            MoverGoneError: the mover died or fell silent.
+        """
+        now, beat = self._supervisor.machine.monotonic, self._supervisor.beat
+        self._mover.send(self._preparation.ticket)
+        heard_at = beat_at = now()
+        while True:
+            said = self._mover.receive(max(0.0, min(beat_at + beat - now(), beat)))
+            if said is not None:
+                heard_at = now()
+                outcome = self._answer(said)
+                if outcome is not None:
+                    return outcome
+            if now() - heard_at > self._supervisor.silence:
+                raise MoverGoneError(f"the mover has said nothing for {now() - heard_at:.0f} seconds")
+            if now() - beat_at >= beat:
+                beat_at = now()
+                # For a mover that is silent nobody beats: its job may be taken over, as if this process were gone.
+                if beat_at - heard_at <= beat * 2:
+                    self._take_orders(self._supervisor.beat_once(self._claim, self._progress))
+                self._mover.send(Continue())
+
+    def _take_orders(self, state: State) -> None:
+        if state is State.ABORTING and not self._told_to_stop:
+            self._told_to_stop = True
+            self._mover.send(Stop())
+
+    def _answer(self, said: FromMover) -> Outcome | None:
+        match said:
+            case ProgressMade():
+                self._progress = Progress(said.bytes_done, said.bytes_total, said.bytes_stored, said.items_done)
+            case Problems(troubles):
+                self._troubles.extend(troubles[: _MOST_STORED_TROUBLES - len(self._troubles)])
+            case ReadyToCommit(brought, adopting):
+                prepared = self._claim.prepared if adopting else self._prepared(brought)
+                if self._supervisor.may_commit(self._claim, prepared):
+                    self._mover.send(Commit())
+                else:
+                    self._take_orders(State.ABORTING)
+            case Result():
+                return self._completed(said)
+            case WentWrong(reason, retryable, category):
+                self._mover.is_usable = False
+                return Failed(reason, category, retryable)
+            case GaveUp(reason):
+                self._mover.is_usable = False
+                if self._told_to_stop:
+                    return Stopped()
+                return Failed(f"the mover gave up: {reason}", Category.MISCELLANEOUS, retryable=True)
+            case Hello():
+                pass
+        return None
+
+    def _prepared(self, brought: Brought) -> dict[str, Any]:
+        """Return what lies in the job's `result` from before its snapshot is written until it has ended."""
+        return {
+            **asdict(brought),
+            "epoch": self._claim.epoch,
+            "recovery_point_id": self._preparation.ticket.recovery_point_id,
+            "recovery_point_arn": self._preparation.recovery_point_arn,
+            "troubles": [[trouble.path, trouble.what] for trouble in self._troubles],
+        }
+
+    def _completed(self, said: Result) -> Completed:
+        about = dict(self._claim.prepared) if said.adopted else self._prepared(said.brought)
+        about |= {"snapshot_id": said.snapshot_id, "created_resource": said.created_resource, "adopted": said.adopted}
+        issues = _issues(about)
+        return Completed(
+            result=about,
+            recovery_point_id=about["recovery_point_id"],
+            recovery_point_arn=about["recovery_point_arn"],
+            bytes_read=about["bytes_total"],
+            bytes_stored=about["bytes_stored"],
+            message=issues,
+            category=Category.SUCCESS if issues is None else Category.MISCELLANEOUS,
+        )
+
+
+def _issues(about: Mapping[str, Any]) -> str | None:
+    """Return what a job that completed has to say about what it left out; None if nothing."""
+    count = about["problems"]
+    if not count:
+        return None
+    path, what = about["troubles"][0] if about["troubles"] else ("", "")
+    others = "" if count == 1 else f" and {count - 1} more"
+    return f"Completed with issues: {path}: {what}{others}"
