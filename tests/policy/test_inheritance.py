@@ -226,4 +226,6 @@ def test_a_tag_policy_without_spelling_or_values_gets_the_defaults() -> None:
 
 def test_the_canonical_text_does_not_depend_on_the_order_of_keys() -> None:
     assert canonical({"b": "ä", "a": ["2", "1"]}) == '{"a":["2","1"],"b":"ä"}'
-    assert document_id(canonical({"a": "1", "b": "2"})) == document_id(canonical({"b": "2", "a": "1"}))
+    same = [document_id("BACKUP_POLICY", canonical(text)) for text in ({"a": "1", "b": "2"}, {"b": "2", "a": "1"})]
+    assert same[0] == same[1]
+    assert same[0] != document_id("TAG_POLICY", canonical({"a": "1", "b": "2"}))

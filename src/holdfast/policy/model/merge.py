@@ -277,6 +277,6 @@ def canonical(document: Mapping[str, Any]) -> str:
     return json.dumps(document, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
-def document_id(content: str) -> str:
-    """Return the id of a document with this canonical text: the same content has the same id everywhere."""
-    return hashlib.sha256(content.encode()).hexdigest()
+def document_id(policy_type: str, content: str) -> str:
+    """Return the id of a document of this type with this canonical text: the same everywhere."""
+    return hashlib.sha256(f"{policy_type}\n{content}".encode()).hexdigest()
