@@ -267,7 +267,7 @@ class Application:
             partition=partition_of(region),
             request_id=request_id,
             source_ip=request.source_ip,
-            user_agent=request.headers.get("user-agent", "").encode("utf-8", "replace").decode(),
+            user_agent=request.headers.get("user-agent", ""),
             access_key_id="" if signature is None else signature.access_key_id,
         )
 
@@ -317,9 +317,17 @@ def _request(scope: Scope) -> HttpRequest:
         scope["method"],
         (scope.get("raw_path") or scope["path"].encode()).decode("latin-1"),
         scope["query_string"].decode("latin-1"),
-        ((name.decode("latin-1"), value.decode("utf-8", "surrogateescape")) for name, value in scope["headers"]),
+        ((name.decode("latin-1"), _header_text(value)) for name, value in scope["headers"]),
         source_ip=client[0] if client else "",
     )
+
+
+def _header_text(value: bytes) -> str:
+    """Return a header's value; clients sign it as UTF-8, but some send it as Latin-1."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 async def _send(send: Send, reply: HttpReply, headers: list[tuple[str, str]], *, with_body: bool) -> None:

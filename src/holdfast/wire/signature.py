@@ -307,7 +307,7 @@ def _body_hashes(request: HttpRequest, signature: Signature) -> Iterable[str]:
 def string_to_sign(request: HttpRequest, signature: Signature, body_hash: str) -> str:
     """Return the text that the client signed, if it sent this request."""
     canonical = canonical_request(request, signature, body_hash)
-    hashed = hashlib.sha256(canonical.encode("utf-8", "surrogateescape")).hexdigest()
+    hashed = hashlib.sha256(canonical.encode()).hexdigest()
     return f"{_ALGORITHM}\n{_stamp(signature.signed_at)}\n{signature.scope}\n{hashed}"
 
 
