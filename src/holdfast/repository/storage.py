@@ -122,6 +122,7 @@ class MemoryStorage:
 
     def get(self, name: str) -> bytes:
         """Return all of a file."""
+        refuse_bad_storage_name(name)
         try:
             return self.files[name]
         except KeyError as error:
@@ -143,6 +144,7 @@ class MemoryStorage:
 
     def delete(self, name: str) -> None:
         """Remove a file."""
+        refuse_bad_storage_name(name)
         with self._lock:
             self.files.pop(name, None)
 

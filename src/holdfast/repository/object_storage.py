@@ -1,0 +1,163 @@
+"""Storage in a bucket: S3 and whatever speaks it, Google Cloud Storage, Azure Blob Storage, through obstore."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import obstore
+from obstore import exceptions
+from obstore import store as stores
+
+from holdfast.core.errors import InvalidInputError
+from holdfast.repository.cipher import Buffer
+from holdfast.repository.storage import (
+    AlreadyStoredError,
+    LocalStorage,
+    NotStoredError,
+    Storage,
+    StorageDeniedError,
+    StorageFailedError,
+    Stored,
+    refuse_bad_storage_name,
+)
+
+_LIST_AT_ONCE = 1000
+_RETRY: Any = {"max_retries": 5, "retry_timeout": timedelta(minutes=3)}
+_CLIENT: Any = {"timeout": timedelta(minutes=5), "connect_timeout": timedelta(seconds=20)}
+
+
+class InvalidStorageUrlError(InvalidInputError):
+    """A URL does not say where storage is."""
+
+
+@dataclass(frozen=True, slots=True)
+class S3Access:
+    """How to reach an S3 endpoint. Empty fields are taken from the AWS environment variables."""
+
+    endpoint: str = ""
+    region: str = ""
+    access_key: str = ""
+    secret_key: str = field(default="", repr=False)
+    session_token: str = field(default="", repr=False)
+
+
+class ObjectStorage:
+    """Storage in a bucket, below a prefix. A put is one request, so it is whole and durable when it is answered."""
+
+    def __init__(self, store: Any, where: str) -> None:
+        """Use an obstore store; `where` is how errors call it."""
+        self._store = store
+        self._where = where
+
+    def put(self, name: str, *pieces: Buffer, new: bool = False) -> None:
+        """Store the pieces under `name`."""
+        refuse_bad_storage_name(name)
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        with self._failures(f"{name} could not be stored"):
+            obstore.put(self._store, name, bytes(data), mode="create" if new else "overwrite", use_multipart=False)
+
+    def get(self, name: str) -> bytes:
+        """Return all of a file."""
+        refuse_bad_storage_name(name)
+        with self._failures(f"{name} could not be read"):
+            return obstore.get(self._store, name).bytes().to_bytes()
+
+    def get_range(self, name: str, offset: int, length: int) -> bytes:
+        """Return a part of a file."""
+        refuse_bad_storage_name(name)
+        if length == 0:
+            return b""
+        with self._failures(f"{name} could not be read"):
+            try:
+                return obstore.get_range(self._store, name, start=offset, length=length).to_bytes()
+            except exceptions.GenericError as error:
+                if "416" in str(error):  # the range begins where the file has ended already
+                    return b""
+                raise
+
+    def list(self, prefix: str) -> Iterator[Stored]:
+        """Yield every file whose name begins with `prefix`."""
+        with self._failures(f"{prefix or 'everything'} could not be listed"):
+            for found in obstore.list(self._store, prefix or None, chunk_size=_LIST_AT_ONCE):
+                for item in found:
+                    yield Stored(item["path"], item["size"])
+
+    def size(self, name: str) -> int:
+        """Return the length of a file."""
+        refuse_bad_storage_name(name)
+        with self._failures(f"{name} could not be looked up"):
+            return int(obstore.head(self._store, name)["size"])
+
+    def delete(self, name: str) -> None:
+        """Remove a file."""
+        refuse_bad_storage_name(name)
+        with self._failures(f"{name} could not be deleted"), contextlib.suppress(FileNotFoundError):
+            obstore.delete(self._store, name)
+
+    @contextlib.contextmanager
+    def _failures(self, what: str) -> Iterator[None]:
+        """Turn what the library says into what storage says."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise NotStoredError(f"{what} in {self._where}: there is no such file") from error
+        except (exceptions.AlreadyExistsError, exceptions.PreconditionError) as error:
+            raise AlreadyStoredError(f"{what} in {self._where}: there is one already") from error
+        except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError) as error:
+            raise StorageDeniedError(f"{what} in {self._where}: access denied") from error
+        except (exceptions.BaseError, OSError) as error:
+            raise StorageFailedError(f"{what} in {self._where}: {_first_line(error)}") from error
+
+
+def s3_storage(bucket: str, prefix: str = "", access: S3Access = S3Access()) -> ObjectStorage:
+    """Return storage in a bucket at an S3 endpoint."""
+    given = {
+        "endpoint": access.endpoint or os.environ.get("AWS_ENDPOINT_URL", ""),
+        "region": access.region or os.environ.get("AWS_REGION", "") or "us-east-1",
+        "access_key_id": access.access_key,
+        "secret_access_key": access.secret_key,
+        "session_token": access.session_token,
+    }
+    # One request for each deletion: a refusal then has a status of its own.
+    config: Any = {"disable_bulk_delete": True} | {key: value for key, value in given.items() if value}
+    client: Any = _CLIENT | {"allow_http": given["endpoint"].startswith("http://")}
+    store = stores.S3Store(bucket, prefix=prefix or None, config=config, client_options=client, retry_config=_RETRY)
+    return ObjectStorage(store, f"s3://{bucket}/{prefix}".rstrip("/"))
+
+
+def open_storage(url: str) -> Storage:
+    """Return the storage at a path, or at an `s3://`, `gs://` or `az://` URL with credentials from the environment.
+
+    Raises:
+        InvalidStorageUrlError: the URL is of another kind, or names no bucket.
+    """
+    if "://" not in url:
+        return LocalStorage(Path(url).absolute())
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return LocalStorage(Path(parts.path))
+    if not parts.netloc or parts.query or parts.fragment or "@" in parts.netloc:
+        raise InvalidStorageUrlError(f"{url!r} should be SCHEME://BUCKET/PREFIX; credentials come from the environment")
+    prefix = parts.path.strip("/")
+    match parts.scheme:
+        case "s3":
+            return s3_storage(parts.netloc, prefix)
+        case "gs":
+            store: Any = stores.GCSStore(
+                parts.netloc, prefix=prefix or None, client_options=_CLIENT, retry_config=_RETRY
+            )
+        case "az":
+            store = stores.AzureStore(parts.netloc, prefix=prefix or None, client_options=_CLIENT, retry_config=_RETRY)
+        case _:
+            raise InvalidStorageUrlError(f"{parts.scheme}:// is no storage; use a path, s3://, gs:// or az://")
+    return ObjectStorage(store, url)
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

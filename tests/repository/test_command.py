@@ -1,0 +1,98 @@
+"""The command, as scripts use it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.repository.conftest import PASSWORD, Restic
+from tests.repository.trees import describe, make_awkward_tree
+
+
+class Command:
+    def __init__(self, repository: Path) -> None:
+        self._repository = str(repository)
+        self.environment = {**os.environ, "RESTIC_PASSWORD": PASSWORD}
+
+    def __call__(self, name: str, *arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "holdfast.repository", "--json", name, self._repository, *map(str, arguments)],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    return Command(tmp_path / "repository")
+
+
+def test_backup_check_list_restore_forget_and_sweep(
+    command: Command, source: Path, tmp_path: Path, restic: Restic
+) -> None:
+    make_awkward_tree(source)
+    command("init")
+    first = json.loads(command("backup", source).stdout)
+    second = json.loads(command("backup", source, "--tag", "again").stdout)
+    assert second["files_kept"] == first["files"]
+    assert [json.loads(line)["tags"] for line in command("ls").stdout.splitlines()] == [[], ["again"]]
+    restic.check()
+    command("check", "--read-data")
+    command("restore", "latest", tmp_path / "restored", "--verify")
+    assert describe(tmp_path / "restored") == describe(source)
+    listed = [json.loads(line)["path"] for line in command("ls", "latest", "--include", "/deep").stdout.splitlines()]
+    assert len(listed) == 32
+    command("forget", first["snapshot"], second["snapshot"])
+    command("sweep", "--dry-run")
+    swept = json.loads(command("sweep").stdout)
+    assert swept["deleted"] > 0
+    assert not list((tmp_path / "repository" / "data").rglob("*/*"))
+
+
+def test_exit_codes_tell_what_happened(command: Command, source: Path, tmp_path: Path) -> None:
+    (source / "file").write_text("content")
+    command("ls", code=10)
+    command("init")
+    command("init", code=1)
+    command("restore", "latest", tmp_path / "restored", code=1)
+    command("backup", tmp_path / "nothing", code=1)
+    command("backup", source)
+    command("restore", "latest", source, code=1)
+    command.environment["RESTIC_PASSWORD"] = "wrong"
+    command("ls", code=12)
+    del command.environment["RESTIC_PASSWORD"]
+    command("ls", code=1)
+    (tmp_path / "password").write_text(PASSWORD + "\n")
+    command.environment["RESTIC_PASSWORD_FILE"] = str(tmp_path / "password")
+    command("ls")
+
+
+def test_an_incomplete_restore_ends_with_its_own_code(command: Command, source: Path, tmp_path: Path) -> None:
+    (source / "file").write_text("content")
+    command("init")
+    command("backup", source)
+    target = tmp_path / "target"
+    (target / "file").mkdir(parents=True)
+    done = command("restore", "latest", target, "--existing", "replace", code=3)
+    assert "/file: a directory is in its place" in done.stderr
+
+
+def test_a_backup_ends_quietly_when_its_listing_is_cut_off(command: Command, source: Path) -> None:
+    for number in range(3000):
+        (source / f"{number:05}").touch()
+    command("init")
+    command("backup", source)
+    listing = [sys.executable, "-m", "holdfast.repository", "ls", command._repository, "latest"]
+    with subprocess.Popen(listing, env=command.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdout.readline()
+        running.stdout.close()
+        assert running.stderr.read() == b""

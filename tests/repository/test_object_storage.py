@@ -1,0 +1,100 @@
+"""Repositories in a bucket, on a real S3 server."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.repository.builders import a_directory, a_file, a_repository
+from tests.repository.conftest import NOON, PASSWORD, Restic
+from tests.repository.storage_contract import StorageContract
+from tests.repository.weed import ADMIN, READER, SECRET, Weed, running_weed
+
+from holdfast.core.ids import new_uuid
+from holdfast.repository.check import Depth
+from holdfast.repository.object_storage import (
+    InvalidStorageUrlError,
+    ObjectStorage,
+    S3Access,
+    open_storage,
+    s3_storage,
+)
+from holdfast.repository.repository import Repository
+from holdfast.repository.storage import LocalStorage, StorageDeniedError, StorageFailedError
+from holdfast.repository.sweep import SweepRules
+
+
+@pytest.fixture(scope="module")
+def weed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weed]:
+    with running_weed(tmp_path_factory.mktemp("weed")) as running:
+        running.client().create_bucket(Bucket="vault")
+        yield running
+
+
+def access(weed: Weed, user: str = ADMIN) -> S3Access:
+    return S3Access(endpoint=weed.endpoint, access_key=user, secret_key=SECRET)
+
+
+@pytest.fixture
+def bucket(weed: Weed) -> ObjectStorage:
+    return s3_storage("vault", new_uuid(), access(weed))
+
+
+class TestS3(StorageContract):
+    @pytest.fixture
+    def storage(self, bucket: ObjectStorage) -> ObjectStorage:
+        return bucket
+
+
+def test_a_repository_in_a_bucket_backs_up_restores_and_sweeps(bucket: ObjectStorage, tmp_path: Path) -> None:
+    repository = a_repository(bucket)
+    content = os.urandom(5 << 20)
+    first = repository.write([a_file(b"gone", content=os.urandom(1 << 20))], at=NOON)
+    second = repository.write([a_directory(b"d"), a_file(b"d", b"f", content=content)], at=NOON)
+    repository.forget([first.snapshot_id])
+    repository = Repository.open(bucket, PASSWORD, host_id="another-host")
+    repository.mark_sweep(repository.plan_sweep(SweepRules(max_unused=0)), at=NOON)
+    assert repository.carry_out_sweep().deleted
+    report = repository.check(Depth.BYTES)
+    assert report.problems == report.hints == ()
+    assert repository.restore(second.snapshot_id, tmp_path / "restored").problems == ()
+    assert (tmp_path / "restored" / "d" / "f").read_bytes() == content
+
+
+def test_restic_finds_no_error_in_what_lies_in_a_bucket(bucket: ObjectStorage, tmp_path: Path, restic: Restic) -> None:
+    repository = a_repository(bucket)
+    repository.write([a_file(b"f", content=os.urandom(1 << 20))], at=NOON)
+    here = LocalStorage(tmp_path / "repository")
+    for stored in bucket.list(""):
+        here.put(stored.name, bucket.get(stored.name))
+    restic.check()
+
+
+def test_a_refusal_of_the_bucket_is_said_to_be_one(weed: Weed, bucket: ObjectStorage) -> None:
+    bucket.put("f", b"data")
+    prefix = bucket._where.rpartition("/")[2]
+    reader = s3_storage("vault", prefix, access(weed, READER))
+    assert reader.get("f") == b"data"
+    with pytest.raises(StorageDeniedError):
+        reader.put("g", b"")
+    with pytest.raises(StorageDeniedError):
+        reader.delete("f")
+    with pytest.raises(StorageDeniedError):
+        s3_storage("vault", prefix, access(weed, "nobody")).get("f")
+
+
+def test_a_server_that_does_not_answer_is_a_failure_and_no_refusal() -> None:
+    nobody = S3Access(endpoint="http://127.0.0.1:9", access_key=ADMIN, secret_key=SECRET)
+    with pytest.raises(StorageFailedError):
+        s3_storage("vault", "x", nobody).get("f")
+
+
+@pytest.mark.parametrize("url", ["s3://", "ftp://host/x", "s3://key@bucket/x", "s3://bucket/x?y=1"])
+def test_a_url_that_names_no_storage_is_refused(url: str) -> None:
+    with pytest.raises(InvalidStorageUrlError):
+        open_storage(url)
+
+
+def test_a_path_is_local_storage(tmp_path: Path) -> None:
+    assert isinstance(open_storage(str(tmp_path)), LocalStorage)
+    assert isinstance(open_storage(f"file://{tmp_path}"), LocalStorage)
