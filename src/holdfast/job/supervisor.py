@@ -86,7 +86,7 @@ class Duties:
     """What the other stations do for a job; put together in `server/app.py`."""
 
     prepare: Callable[[sa.Connection, Claim], Preparation | Refusal]
-    """Check role, vault, key and grants, and make the ticket; a reading transaction, so nothing slow."""
+    """Check role, vault, key and grants, and make the ticket; in a writing transaction, so nothing slow."""
     make_ready: Callable[[Claim, Preparation], None] = lambda _claim, _preparation: None
     """Slow work outside of any transaction before the mover starts: the repository and its key file."""
     record: Callable[[Job, Completed], None] = lambda _job, _outcome: None
@@ -221,7 +221,7 @@ class Supervisor:
         if claim.job.state is State.ABORTING:
             return Stopped()
         try:
-            with self._database.reading() as tx:
+            with self._database.transaction() as tx:
                 prepared = self._duties.prepare(tx, claim)
             if isinstance(prepared, Refusal):
                 return Failed(prepared.reason, prepared.category, prepared.retryable)
