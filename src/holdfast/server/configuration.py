@@ -91,6 +91,8 @@ def load_configuration(
         host_grants=host_grants,
         heartbeat=timedelta(seconds=float(server.get("heartbeat_seconds", 5))),
         default_region=default_region,
+        own=directory.own(mode)
+        + tuple(storage.url for storage in storages.values() if storage.url.startswith("file:")),
     )
     return Configuration(
         settings=settings,

@@ -77,6 +77,15 @@ class DataDirectory:
         """What development mode grants to every account."""
         return self.path / "sandbox"
 
+    def own(self, mode: Mode) -> tuple[str, ...]:
+        """Return the places here that nobody may read or restore into: all of it, but for development's sandbox."""
+        here = self.path.resolve()
+        if mode is Mode.SERVE:
+            return (str(here),)
+        database = here / self.database.name
+        files = [self.configuration, self.stamp, self.root_key, self.recovery_public_key, self.storage]
+        return (*(str(here / path.name) for path in files), *(f"{database}{suffix}" for suffix in ("", "-wal", "-shm")))
+
     def mode(self) -> Mode | None:
         """Return the mode that made the directory, None when there is nothing yet.
 

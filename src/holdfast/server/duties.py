@@ -44,9 +44,7 @@ class JobRefusedError(HoldfastError):
 
 def host_of(settings: Settings) -> Host:
     """Return this host as its movers are told of it: what they may touch, and Holdfast's own directories."""
-    own = [settings.data_dir.resolve().as_uri()]
-    own += [storage.url for storage in settings.storages.values() if storage.url.startswith("file:")]
-    return Host(name=_HOST, grants=settings.host_grants, forbidden=tuple(own))
+    return Host(name=_HOST, grants=settings.host_grants, forbidden=settings.own)
 
 
 @dataclass
@@ -190,7 +188,15 @@ class Duty:
         if lacking:
             raise JobRefusedError("; ".join(lacking), Category.ACCESS_DENIED)
         metadata: dict[str, str] = dict(job.options.get("metadata", {}))
-        target = sources.restore_place(tx, self.instance.root_key, job.account, job.region, point, metadata)
+        target = sources.restore_place(
+            tx,
+            self.instance.root_key,
+            job.account,
+            job.region,
+            type_name=job.resource_type,
+            resource_arn=job.resource_arn,
+            metadata=metadata,
+        )
         place = Place(
             url=target.url,
             type=job.resource_type,
@@ -201,7 +207,7 @@ class Duty:
         work = RestoreWork(
             snapshot=point.snapshot_id,
             target=place,
-            metadata=target.metadata,
+            metadata=metadata,
             asked_at=job.created_at,
             bytes_expected=point.size_bytes,
         )

@@ -145,7 +145,7 @@ def _page(
         organization_id=view.organization_id,
         region=call.region,
         state=None if state is None else State(state),
-        category=Category(category) if category in Category.__members__ else None,
+        category=None if category not in Category.__members__ else Category[category or ""],
         **{column: shape[name] for name, column in filters.items() if name in shape},
     )
     if category is not None and category not in _NO_CATEGORY and wanted.category is None:

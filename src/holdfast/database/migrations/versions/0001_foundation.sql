@@ -179,25 +179,31 @@ CREATE TABLE verdict (
 CREATE INDEX verdict_class ON verdict (class_id);
 CREATE TABLE resource (
     id SERIAL_KEY, account TEXT NOT NULL, region TEXT NOT NULL, arn TEXT NOT NULL, type TEXT NOT NULL,
-    name TEXT NOT NULL, source_url TEXT NOT NULL, site TEXT NOT NULL, secret_name TEXT, class_id BIGINT NOT NULL,
-    version INTEGER NOT NULL, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL, UNIQUE (account, region, arn)
+    name TEXT NOT NULL, source_url TEXT NOT NULL,
+    -- The canonical URL of the place, without options: what overlaps is told by it.
+    location TEXT NOT NULL, site TEXT NOT NULL, secret_name TEXT,
+    class_id BIGINT NOT NULL, version INTEGER NOT NULL, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL,
+    deleted_at BIGINT, UNIQUE (account, region, arn)
 );
+CREATE UNIQUE INDEX resource_name ON resource (account, region, name) WHERE deleted_at IS NULL;
 CREATE INDEX resource_class_of ON resource (class_id);
-CREATE INDEX resource_location ON resource (site, source_url);
+CREATE INDEX resource_location ON resource (site, location);
 CREATE TABLE resource_interval (
     resource_id BIGINT NOT NULL, class_id BIGINT NOT NULL, starts_at BIGINT NOT NULL, ends_at BIGINT NOT NULL,
     PRIMARY KEY (resource_id, starts_at)
 );
 CREATE INDEX resource_interval_class ON resource_interval (class_id, ends_at);
+
+-- Manager is the management account, or an account that is in no organization and so answers for itself.
 CREATE TABLE site_grant (
-    organization_id TEXT NOT NULL, name TEXT NOT NULL, site TEXT NOT NULL, url_prefix TEXT NOT NULL,
+    manager TEXT NOT NULL, name TEXT NOT NULL, site TEXT NOT NULL, url_prefix TEXT NOT NULL,
     accounts TEXT NOT NULL, unit_id TEXT, allow_read BOOLEAN NOT NULL, allow_restore BOOLEAN NOT NULL,
-    version INTEGER NOT NULL, created_at BIGINT NOT NULL, PRIMARY KEY (organization_id, name)
+    version INTEGER NOT NULL, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL, PRIMARY KEY (manager, name)
 );
 CREATE TABLE secret (
     account TEXT NOT NULL, region TEXT NOT NULL, name TEXT NOT NULL, username TEXT NOT NULL, sealed BYTES NOT NULL,
     scheme TEXT NOT NULL, host TEXT NOT NULL, port INTEGER, site TEXT NOT NULL, version INTEGER NOT NULL,
-    created_at BIGINT NOT NULL, PRIMARY KEY (account, region, name)
+    created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL, PRIMARY KEY (account, region, name)
 );
 
 -- Raised by every change that may change a decision; each request reads it, so that a revocation binds the next
