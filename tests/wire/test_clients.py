@@ -115,8 +115,24 @@ def test_what_does_not_fit_the_model_is_refused_by_name(
     assert server.backend.calls == []
 
 
-def test_organizations_says_why_an_input_is_invalid(server: Server) -> None:
-    assert refused(server.client("organizations").list_accounts, MaxResults=21)["Reason"] == "MAX_VALUE_EXCEEDED"
+@pytest.mark.parametrize(
+    ("call", "parameters", "reason"),
+    [
+        ("list_accounts", {"MaxResults": 21}, "MAX_VALUE_EXCEEDED:MAX_RESULTS"),
+        ("describe_handshake", {"HandshakeId": "bad"}, "INVALID_PATTERN:HANDSHAKE_ID"),
+        ("list_handshakes_for_account", {"Filter": {"ActionType": "?"}}, "INVALID_ENUM:FILTER_ACTION_TYPE"),
+        (
+            "tag_resource",
+            {"ResourceId": "r-ab12", "Tags": [{"Key": "k" * 129, "Value": ""}]},
+            "MAX_LENGTH_EXCEEDED:TAGS_KEY",
+        ),
+    ],
+)
+def test_organizations_says_why_an_input_is_invalid(
+    server: Server, call: str, parameters: dict[str, Any], reason: str
+) -> None:
+    answer = refused(getattr(server.client("organizations"), call), **parameters)
+    assert (answer["Error"]["Code"], answer["Reason"]) == ("InvalidInputException", reason)
 
 
 @pytest.mark.parametrize("account", ["*", "123456789012"])

@@ -4,6 +4,7 @@ A class that is not in the table sounds like the nearest class above it that is.
 adds it here.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,7 @@ from holdfast.core.errors import (
     NotFoundError,
     UnavailableError,
 )
+from holdfast.organization import errors as organization
 from holdfast.wire.jsonbody import MalformedBodyError
 from holdfast.wire.model import Service
 from holdfast.wire.paging import InvalidPageTokenError
@@ -154,6 +156,49 @@ CODES: dict[type[Exception], dict[str, Code]] = {
     },
 }
 
+# AWS Organizations API Reference: the exceptions of each operation.
+_ORGANIZATIONS_CODES: dict[type[HoldfastError], str] = {
+    organization.NotInOrganizationError: "AWSOrganizationsNotInUseException",
+    organization.AlreadyInOrganizationError: "AlreadyInOrganizationException",
+    organization.OrganizationAccessDeniedError: "AccessDeniedException",
+    organization.AccountNotFoundError: "AccountNotFoundException",
+    organization.RootNotFoundError: "RootNotFoundException",
+    organization.UnitNotFoundError: "OrganizationalUnitNotFoundException",
+    organization.ParentNotFoundError: "ParentNotFoundException",
+    organization.SourceParentNotFoundError: "SourceParentNotFoundException",
+    organization.DestinationParentNotFoundError: "DestinationParentNotFoundException",
+    organization.ChildNotFoundError: "ChildNotFoundException",
+    organization.TargetNotFoundError: "TargetNotFoundException",
+    organization.CreateAccountRequestNotFoundError: "CreateAccountStatusNotFoundException",
+    organization.HandshakeNotFoundError: "HandshakeNotFoundException",
+    organization.DuplicateUnitError: "DuplicateOrganizationalUnitException",
+    organization.DuplicateAccountError: "DuplicateAccountException",
+    organization.DuplicateHandshakeError: "DuplicateHandshakeException",
+    organization.UnitNotEmptyError: "OrganizationalUnitNotEmptyException",
+    organization.OrganizationNotEmptyError: "OrganizationNotEmptyException",
+    organization.ManagementCannotLeaveError: "MasterCannotLeaveOrganizationException",
+    organization.AccountAlreadyClosedError: "AccountAlreadyClosedException",
+    organization.HandshakeAlreadyInStateError: "HandshakeAlreadyInStateException",
+    organization.InvalidHandshakeTransitionError: "InvalidHandshakeTransitionException",
+    organization.AccountAlreadyRegisteredError: "AccountAlreadyRegisteredException",
+    organization.AccountNotRegisteredError: "AccountNotRegisteredException",
+    organization.UnsupportedEndpointError: "UnsupportedAPIEndpointException",
+    organization.ConcurrentChangeError: "ConcurrentModificationException",
+    organization.OrganizationInputError: "InvalidInputException",
+    organization.ConstraintError: "ConstraintViolationException",
+    organization.HandshakeConstraintError: "HandshakeConstraintViolationException",
+}
+
+
+def _everywhere_else(kind: type[Exception]) -> dict[str, Code]:
+    """Return the codes of the nearest class above one that only `organizations` has a code for."""
+    return next(CODES[above] for above in kind.__mro__[1:] if above in CODES)
+
+
+CODES.update(
+    {kind: {**_everywhere_else(kind), "organizations": Code(code)} for kind, code in _ORGANIZATIONS_CODES.items()}
+)
+
 _QUERY_FLAWS = {
     Flaw.MISSING: Code("MissingAuthenticationToken", 403),
     Flaw.INCOMPLETE: Code("IncompleteSignature", 403),
@@ -173,18 +218,20 @@ _JSON_FLAWS = {
     Flaw.WRONG_SCOPE: Code("InvalidSignatureException", 403),
 }
 
-# AWS Organizations API Reference, "InvalidInputException": its reasons.
+# AWS Organizations API Reference, "InvalidInputException": its reasons, each with what the service says of it.
 _ORGANIZATIONS_REASONS = {
-    Fault.MISSING: "INPUT_REQUIRED",
-    Fault.TYPE: "INVALID_PATTERN",
-    Fault.ENUM: "INVALID_ENUM",
-    Fault.PATTERN: "INVALID_PATTERN",
-    Fault.TOO_SHORT: "MIN_LENGTH_EXCEEDED",
-    Fault.TOO_LONG: "MAX_LENGTH_EXCEEDED",
-    Fault.TOO_SMALL: "MIN_VALUE_EXCEEDED",
-    Fault.TOO_LARGE: "MAX_VALUE_EXCEEDED",
-    Fault.UNION: "INVALID_PATTERN",
+    Fault.MISSING: ("INPUT_REQUIRED", "You must provide a value for the parameter."),
+    Fault.TYPE: ("INVALID_PATTERN", "You provided a value that does not match the required pattern."),
+    Fault.ENUM: ("INVALID_ENUM", "You specified an invalid value."),
+    Fault.PATTERN: ("INVALID_PATTERN", "You provided a value that does not match the required pattern."),
+    Fault.TOO_SHORT: ("MIN_LENGTH_EXCEEDED", "You provided a string that is shorter than the minimum length."),
+    Fault.TOO_LONG: ("MAX_LENGTH_EXCEEDED", "You provided a string that exceeds that maximum length."),
+    Fault.TOO_SMALL: ("MIN_VALUE_EXCEEDED", "You provided a number that is smaller than the minimum value."),
+    Fault.TOO_LARGE: ("MAX_VALUE_EXCEEDED", "You provided a number that exceeds the maximum value."),
+    Fault.UNION: ("INVALID_PATTERN", "You provided a value that does not match the required pattern."),
 }
+_WORD_BOUNDARY = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_INDEX = re.compile(r"\[[^\]]*\]")
 _VALIDATION_CODES = {
     "backup": "InvalidParameterValueException",
     "cloudformation": "ValidationError",
@@ -240,7 +287,9 @@ def _validation_reply(service: Service, error: InvalidParametersError) -> ErrorR
     count = f"{len(problems)} validation error{'s' if len(problems) > 1 else ''} detected"
     sentence = f"{count}: {'; '.join(each.sentence for each in problems)}"
     if service.name == "organizations":
-        return ErrorReply("InvalidInputException", sentence, 400, {"Reason": _ORGANIZATIONS_REASONS[problems[0].fault]})
+        reason, frame = _ORGANIZATIONS_REASONS[problems[0].fault]
+        member = _WORD_BOUNDARY.sub("_", _INDEX.sub("", problems[0].path)).replace(".", "_").upper()
+        return ErrorReply("InvalidInputException", f"{frame} {sentence}", 400, {"Reason": f"{reason}:{member}"})
     if service.name == "backup" and all(each.fault is Fault.MISSING for each in problems):
         return ErrorReply("MissingParameterValueException", sentence)
     return ErrorReply(_VALIDATION_CODES.get(service.name, "ValidationException"), sentence)

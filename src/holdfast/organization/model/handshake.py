@@ -21,6 +21,10 @@ class HandshakeAction(StrEnum):
     INVITE = "INVITE"
     ENABLE_ALL_FEATURES = "ENABLE_ALL_FEATURES"
     APPROVE_ALL_FEATURES = "APPROVE_ALL_FEATURES"
+    ADD_ORGANIZATIONS_SERVICE_LINKED_ROLE = "ADD_ORGANIZATIONS_SERVICE_LINKED_ROLE"
+    """Never sent; lists can be asked for it."""
+    TRANSFER_RESPONSIBILITY = "TRANSFER_RESPONSIBILITY"
+    """Never sent; lists can be asked for it."""
 
 
 class HandshakeState(StrEnum):

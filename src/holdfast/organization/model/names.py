@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from holdfast.organization.errors import InputReason, OrganizationInputError
 from holdfast.organization.model.tree import NodeKind, kind_of
 
 _LOCAL_FORBIDDEN: Final = frozenset("\"'()<>[]:;,\\|%&")
@@ -55,7 +56,11 @@ class OrganizationArns:
         return self._make(f"resourcepolicy/{self.organization_id}/{policy_id}")
 
     def node(self, node_id: str) -> str:
-        """Return the ARN of a root, unit or account, told apart by the form of the id."""
+        """Return the ARN of a root, unit or account, told apart by the form of the id.
+
+        Raises:
+            OrganizationInputError: it is the id of none of them.
+        """
         match kind_of(node_id):
             case NodeKind.ROOT:
                 return self.root(node_id)
@@ -64,7 +69,11 @@ class OrganizationArns:
             case NodeKind.ACCOUNT:
                 return self.account(node_id)
             case _:
-                raise ValueError(f"{node_id!r} is no id of a root, unit or account")
+                raise OrganizationInputError(
+                    InputReason.INVALID_PATTERN,
+                    f"You provided a value that does not match the required pattern: {node_id!r} is not the id of a "
+                    "root, organizational unit or account.",
+                )
 
     def _make(self, resource: str) -> str:
         return f"arn:{self.partition}:organizations::{self.management_account}:{resource}"

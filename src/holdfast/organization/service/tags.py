@@ -28,7 +28,7 @@ def tag(
         ConstraintError: it would have too many tags.
     """
     tree.lock_organization(tx, organization.id)
-    arn = _arn_of(tx, organization, target_id)
+    arn = arn_of(tx, organization, target_id)
     refuse_too_many(tags.tags_on(tx, organization.management_account, arn), added, limits)
     tags.put_tags(tx, organization.management_account, arn, added)
     news.forget_decisions(tx)
@@ -41,7 +41,7 @@ def untag(tx: sa.Connection, organization: Organization, target_id: str, keys: S
         TargetNotFoundError: the organization has nothing with this id.
         OrganizationInputError: a key is reserved.
     """
-    arn = _arn_of(tx, organization, target_id)
+    arn = arn_of(tx, organization, target_id)
     refuse_reserved(keys)
     tags.remove_tags(tx, organization.management_account, arn, keys)
     news.forget_decisions(tx)
@@ -53,7 +53,7 @@ def tags_on(tx: sa.Connection, organization: Organization, target_id: str) -> di
     Raises:
         TargetNotFoundError: the organization has nothing with this id.
     """
-    return tags.tags_on(tx, organization.management_account, _arn_of(tx, organization, target_id))
+    return tags.tags_on(tx, organization.management_account, arn_of(tx, organization, target_id))
 
 
 def set_first_tags(
@@ -66,7 +66,7 @@ def set_first_tags(
     """
     if given:
         refuse_too_many({}, given, limits)
-        tags.put_tags(tx, organization.management_account, _arns(organization).node(node_id), given)
+        tags.put_tags(tx, organization.management_account, _node_arn(organization, node_id), given)
 
 
 def drop_tags(tx: sa.Connection, organization: Organization, node_id: str | None = None) -> None:
@@ -74,15 +74,16 @@ def drop_tags(tx: sa.Connection, organization: Organization, node_id: str | None
     if node_id is None:
         tags.drop_all_tags(tx, organization.management_account)
     else:
-        tags.drop_tags(tx, organization.management_account, _arns(organization).node(node_id))
+        tags.drop_tags(tx, organization.management_account, _node_arn(organization, node_id))
 
 
-def _arns(organization: Organization) -> OrganizationArns:
-    return OrganizationArns("aws", organization.management_account, organization.id)
+def arn_of(tx: sa.Connection, organization: Organization, target_id: str, partition: str = "aws") -> str:
+    """Return the ARN of a root, unit, account, policy or resource policy of the organization.
 
-
-def _arn_of(tx: sa.Connection, organization: Organization, target_id: str) -> str:
-    arns = _arns(organization)
+    Raises:
+        TargetNotFoundError: the organization has nothing with this id.
+    """
+    arns = OrganizationArns(partition, organization.management_account, organization.id)
     match kind_of(target_id):
         case NodeKind.ACCOUNT:
             account = accounts.find_account(tx, target_id)
@@ -101,3 +102,7 @@ def _arn_of(tx: sa.Connection, organization: Organization, target_id: str) -> st
     if not found:
         raise TargetNotFoundError
     return arns.node(target_id)
+
+
+def _node_arn(organization: Organization, node_id: str) -> str:
+    return OrganizationArns("aws", organization.management_account, organization.id).node(node_id)
