@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -14,6 +13,7 @@ from holdfast.repository.entry import Content, Entry, Extent, Hole, Kept, Kind, 
 from holdfast.source.protocol import (
     Consistency,
     NotGrantedError,
+    Output,
     Source,
     SourceAbortedError,
     SourceError,
@@ -64,11 +64,13 @@ class PointInMemory:
         depth = len(directory)
         return tuple(sorted({path[depth] for path in self.files if path[:depth] == directory and len(path) > depth}))
 
-    def read(self, path: tuple[bytes, ...]) -> Iterator[bytes]:
+    def dump(self, path: tuple[bytes, ...], out: Output) -> int:
         if path not in self.files:
             raise NotFoundError(f"the point has no {path}")
         data = self.files[path]
-        return (data[at : at + 65536] for at in range(0, len(data), 65536))
+        for at in range(0, len(data), 65536):
+            out.write(data[at : at + 65536])
+        return len(data)
 
 
 def children() -> set[int]:

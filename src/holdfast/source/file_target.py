@@ -14,6 +14,7 @@ import threading
 from collections.abc import Mapping
 from datetime import datetime
 
+from holdfast.repository.entry import Problem, path_text
 from holdfast.source.confined import make_granted
 from holdfast.source.location import Location, location
 from holdfast.source.protocol import (
@@ -81,6 +82,11 @@ class FileTarget:
         """
         if self._target is None or self._landing is None:
             raise TargetFailedError("the restore was not begun, or was given up")
+        missing = [item for item in self._wanted.items if not _holds(self._landing, item)]
+        if missing and len(missing) == len(self._wanted.items):
+            raise TargetFailedError(
+                f"the recovery point holds none of ItemsToRestore; not even {path_text(missing[0])}"
+            )
         try:
             for name in _names(self._landing):
                 _move(name, self._landing, self._target)
@@ -94,7 +100,10 @@ class FileTarget:
         except OSError as error:
             raise TargetFailedError(f"the restore into {self._place.key} could not be ended: {error}") from error
         self._let_go()
-        return SourceReport(facts={"restored_to": self._place.key, "names": self._moved})
+        return SourceReport(
+            facts={"restored_to": self._place.key, "names": self._moved},
+            problems=tuple(Problem(item, "not in the recovery point, so not restored") for item in missing),
+        )
 
     def abort(self) -> None:
         """Remove what was restored so far, and the directory if it was made for this and nothing else is in it."""
@@ -151,6 +160,22 @@ class FileTarget:
             self._target = self._landing = None
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+def _holds(landing: int, item: tuple[bytes, ...]) -> bool:
+    """Return whether a restored tree holds a path; no link is followed on the way."""
+    descriptor = os.dup(landing)
+    try:
+        for part in item[:-1]:
+            below = os.open(part, _NAMED, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = below
+        os.stat(item[-1], dir_fd=descriptor, follow_symlinks=False)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def _names(directory: int) -> list[bytes]:

@@ -26,7 +26,7 @@ _ALIASES: Final = {"postgres": Scheme.POSTGRESQL}
 _DEFAULT_PORT: Final = {Scheme.POSTGRESQL: 5432}
 _URL_OPTIONS: Final[Mapping[Scheme, frozenset[str]]] = {
     Scheme.FILE: frozenset({"one-filesystem"}),
-    Scheme.POSTGRESQL: frozenset({"sslmode", "role-passwords", "large-objects"}),
+    Scheme.POSTGRESQL: frozenset({"sslmode", "role-passwords", "large-objects", "row-counts", "lock-wait"}),
 }
 
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<path>/[^?#]*)?(?P<query>\?[^#]*)?")
@@ -261,7 +261,7 @@ def _options(scheme: Scheme, query: str) -> dict[str, str]:
         if name not in _URL_OPTIONS[scheme]:
             known = ", ".join(sorted(_URL_OPTIONS[scheme])) or "none"
             raise InvalidUrlError(f"{name!r} is no option of a {scheme} URL; known options: {known}")
-        if name in options or not re.fullmatch(r"[a-z-]+", value):
+        if name in options or not re.fullmatch(r"[a-z0-9-]+", value):
             raise InvalidUrlError(f"the option {name!r} is given twice, or its value is not a plain word")
         options[name] = value
     return options

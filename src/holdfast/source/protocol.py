@@ -5,6 +5,7 @@ ended well, before a snapshot is written: a stream that merely stopped is never 
 and finished or aborted; abort removes only what the target itself made.
 """
 
+import glob
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -120,6 +121,8 @@ class SourceSpec:
     """The job's id, under which a server shows our connections."""
     tools: tuple[str, ...] = ()
     """Directories with client programs, looked through before the host's PATH."""
+    certificates: str = ""
+    """A file with the certificate authorities that servers are judged by; empty for the host's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,15 +174,23 @@ class Source(Protocol):
         ...
 
 
+class Output(Protocol):
+    """Something that bytes are written into."""
+
+    def write(self, data: bytes, /) -> int:
+        """Take all of `data`."""
+        ...
+
+
 class PointReader(Protocol):
-    """Read access to the entries of the recovery point that is being restored."""
+    """Read access to the recovery point that is being restored."""
 
     def names(self, directory: tuple[bytes, ...]) -> tuple[bytes, ...]:
         """Return the names in one directory of the point; none if there is no such directory."""
         ...
 
-    def read(self, path: tuple[bytes, ...]) -> Iterator[bytes]:
-        """Yield the content of one file of the point, each piece verified.
+    def dump(self, path: tuple[bytes, ...], out: Output) -> int:
+        """Write the content of one file of the point, verified, into `out`; return how many bytes it has.
 
         Raises:
             NotFoundError: the point has no such file.
@@ -195,6 +206,14 @@ class DirectoryLanding:
     """An open descriptor of the directory, which stays open until the target is finished or aborted."""
     items: tuple[tuple[bytes, ...], ...] = ()
     """The paths in the point that are wanted, each with all it holds; none means everything."""
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """The items as patterns of `repository.pattern`, each of which takes nothing but its item.
+
+        A byte that is no UTF-8 becomes the sign for any one byte, since patterns are text.
+        """
+        return tuple("/" + "/".join(_literally(name) for name in item) for item in self.items)
 
 
 class StreamLanding(Protocol):
@@ -238,3 +257,8 @@ class Target(Protocol):
         Whoever writes into a `DirectoryLanding` has to have stopped before.
         """
         ...
+
+
+def _literally(name: bytes) -> str:
+    text = glob.escape(name.decode("utf-8", "surrogateescape"))
+    return "".join("?" if "\udc80" <= character <= "\udcff" else character for character in text)

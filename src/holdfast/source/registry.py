@@ -6,6 +6,8 @@ from datetime import datetime
 from holdfast.source.file import FileSource
 from holdfast.source.file_target import FileTarget
 from holdfast.source.location import Scheme, location
+from holdfast.source.postgresql.source import PostgresqlSource
+from holdfast.source.postgresql.target import PostgresqlTarget
 from holdfast.source.protocol import Source, SourceSpec, Target
 
 
@@ -19,7 +21,7 @@ def open_source(spec: SourceSpec) -> Source:
         case Scheme.FILE:
             return FileSource(spec)
         case Scheme.POSTGRESQL:
-            raise NotImplementedError
+            return PostgresqlSource(spec)
 
 
 def open_target(spec: SourceSpec, metadata: Mapping[str, str], *, at: datetime) -> Target:
@@ -32,4 +34,4 @@ def open_target(spec: SourceSpec, metadata: Mapping[str, str], *, at: datetime) 
         case Scheme.FILE:
             return FileTarget(spec, metadata, at=at)
         case Scheme.POSTGRESQL:
-            raise NotImplementedError
+            return PostgresqlTarget(spec, metadata)

@@ -1,9 +1,11 @@
-"""What a restore of a file tree is asked for, in the keys that clients of AWS Backup send for EFS.
+"""What a restore is asked for, in the keys that clients of AWS Backup send for EFS and RDS.
 
-Key names: AWS Backup Developer Guide, "Restore an Amazon EFS file system". Keys of our own begin with `holdfast:`.
+Key names: AWS Backup Developer Guide, "Restore an Amazon EFS file system"; Amazon RDS API Reference,
+"RestoreDBInstanceFromDBSnapshot". Keys of our own begin with `holdfast:`.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,6 +34,10 @@ _WITHOUT_MEANING: Final = frozenset(
     }
 )
 _KNOWN: Final = _WITHOUT_MEANING | {TARGET_URL, ROOT_MODE, ROOT_OWNER, _NEW, _EXISTING, _ITEMS}
+MISSING_ROLES: Final = "createMissingRoles"
+LOCALE: Final = "holdfast:locale"
+_DATABASE_KEYS: Final = (TARGET_URL, LOCALE, MISSING_ROLES, "aws:backup:request-id", "vpcId")
+_IDENTIFIER: Final = re.compile(r"[^\x00-\x1f/]{1,63}")
 _MOST_ITEMS: Final = 5
 _MOST_BYTES: Final = 200_000
 
@@ -84,6 +90,52 @@ def file_restore(metadata: Mapping[str, str]) -> FileRestore:
             f"or newFileSystem true and {TARGET_URL}"
         )
     return FileRestore(None, metadata[_EXISTING], items)
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseRestore:
+    """One restore of a database, as asked for."""
+
+    target: Location | None
+    """The database to restore into; None to name it by `identifier` on the server that it came from."""
+    identifier: str
+    create_missing_roles: bool
+    locale: str | None
+    """The locale of the new database where the recorded one does not exist on the server."""
+
+    def place(self, original: Location) -> Location:
+        """Return the database to restore into, given the one that was backed up."""
+        if self.target is not None:
+            return self.target
+        return Location(original.scheme, original.host, original.port, (self.identifier.encode(),), original.options)
+
+
+def database_restore(metadata: Mapping[str, str]) -> DatabaseRestore:
+    """Return what the metadata of a restore asks for.
+
+    Raises:
+        OptionRefusedError: a key is unknown, a value makes no sense, or the new database has no name.
+    """
+    # Keys that begin with a capital are the service's own; most describe a machine, and there is none to make here.
+    unknown = sorted(key for key in metadata if not key[:1].isupper() and key not in _DATABASE_KEYS)
+    if unknown:
+        raise OptionRefusedError(f"{unknown[0]!r} is no key of an RDS restore; own keys: {', '.join(_DATABASE_KEYS)}")
+    if metadata.get("RestoreTime") or metadata.get("UseLatestRestorableTime", "false").lower() == "true":
+        raise OptionRefusedError(
+            "this recovery point is one instant; leave RestoreTime and UseLatestRestorableTime out"
+        )
+    create = metadata.get(MISSING_ROLES, "false").lower()
+    if create not in ("true", "false"):
+        raise OptionRefusedError(f"{MISSING_ROLES} is true or false, not {metadata[MISSING_ROLES]!r}")
+    url, identifier = metadata.get(TARGET_URL), metadata.get("DBInstanceIdentifier", "")
+    target = None if url is None else location(url)
+    if target is not None and (target.scheme is not Scheme.POSTGRESQL or not target.path):
+        raise OptionRefusedError(f"{TARGET_URL} names a database, as in postgresql://db.internal/shop_restored")
+    if target is None and not _IDENTIFIER.fullmatch(identifier):
+        raise OptionRefusedError(
+            f"a restore needs DBInstanceIdentifier, the new database's name on the same server, or {TARGET_URL}"
+        )
+    return DatabaseRestore(target, identifier, create == "true", metadata.get(LOCALE))
 
 
 def directory_name(at: datetime) -> bytes:
