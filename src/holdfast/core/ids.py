@@ -42,6 +42,11 @@ def policy_id() -> str:
     return "p-" + _random(_LOWER, 10)
 
 
+def resource_policy_id() -> str:
+    """Return a new id for an organization's resource policy, `rp-` and eight characters."""
+    return "rp-" + _random(_LOWER, 8)
+
+
 def create_account_request_id() -> str:
     """Return a new id for the request that creates an account, `car-` and 32 characters."""
     return "car-" + _random(_LOWER, 32)

@@ -4,13 +4,15 @@ Every verb that changes something locks the organization first, so that of two c
 did, and leaves the effective policies as the change makes them.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import sqlalchemy as sa
 
+from holdfast.access.model.document import DocumentKind, parse_document
 from holdfast.core import ids
+from holdfast.core.errors import InvalidInputError
 from holdfast.database.outbox import publish
 from holdfast.organization.errors import TargetNotFoundError
 from holdfast.policy import chain_store, distribution, store
@@ -27,10 +29,20 @@ from holdfast.policy.errors import (
     PolicyTypeAlreadyEnabledError,
     PolicyTypeNotAvailableError,
     PolicyTypeNotEnabledError,
+    ResourcePolicyNotFoundError,
 )
 from holdfast.policy.model.admission import admit
 from holdfast.policy.model.kind import KINDS, RESOURCE_CONTROL, SERVICE_CONTROL, Kind
 from holdfast.policy.store import Policy, Target
+
+
+@dataclass(frozen=True, slots=True)
+class ResourcePolicy:
+    """The one policy of an organization that lets member accounts manage its policies."""
+
+    id: str
+    content: str
+
 
 CHANGED = "PolicyChanged"
 """The news that effective policies may be others now."""
@@ -225,7 +237,7 @@ def detach_policy(tx: sa.Connection, organization_id: str, policy_id: str, targe
         raise PolicyNotAttachedError
     if policy.type == RESOURCE_CONTROL and policy.aws_managed:
         raise PolicyInputError(
-            PolicyInputReason.IMMUTABLE_POLICY, f"{policy.name} is attached to every entity and can't be detached."
+            PolicyInputReason.NON_DETACHABLE_POLICY, f"{policy.name} is attached to every entity and can't be detached."
         )
     if policy.type == SERVICE_CONTROL and len(attached) == 1:
         raise PolicyConstraintError(
@@ -356,7 +368,43 @@ def _require_own(policy: Policy) -> None:
         )
 
 
-def resource_policy(tx: sa.Connection, organization_id: str) -> Mapping[str, str] | None:
-    """Return id and content of the organization's resource policy, None if it has none."""
+def get_resource_policy(tx: sa.Connection, organization_id: str) -> ResourcePolicy:
+    """Return the organization's resource policy.
+
+    Raises:
+        ResourcePolicyNotFoundError: it has none.
+    """
     found = store.find_resource_policy(tx, organization_id)
-    return None if found is None else {"id": found[0], "content": found[1]}
+    if found is None:
+        raise ResourcePolicyNotFoundError
+    return ResourcePolicy(*found)
+
+
+def put_resource_policy(tx: sa.Connection, organization_id: str, content: str, *, now: datetime) -> ResourcePolicy:
+    """Give the organization this resource policy instead of the one it has; there is at most one.
+
+    Raises:
+        PolicyInputError: the document is not one that grants something to somebody.
+    """
+    store.lock_organization(tx, organization_id)
+    try:
+        parse_document(content, DocumentKind.RESOURCE)
+    except InvalidInputError as error:
+        raise PolicyInputError(
+            PolicyInputReason.INVALID_RESOURCE_POLICY_JSON, f"The resource policy is not valid: {error}"
+        ) from error
+    store.put_resource_policy(tx, organization_id, ids.resource_policy_id(), content, now=now)
+    store.raise_access_version(tx)
+    return get_resource_policy(tx, organization_id)
+
+
+def delete_resource_policy(tx: sa.Connection, organization_id: str) -> None:
+    """Delete the organization's resource policy; what it granted ends at once.
+
+    Raises:
+        ResourcePolicyNotFoundError: it has none.
+    """
+    store.lock_organization(tx, organization_id)
+    if not store.delete_resource_policy(tx, organization_id):
+        raise ResourcePolicyNotFoundError
+    store.raise_access_version(tx)

@@ -1,7 +1,7 @@
 """The services as their models describe them: botocore's own, and Holdfast's extension in the same format."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,16 @@ SERVICES = {
 
 # The protocols we speak, the one that SDKs take first among several in front.
 _PROTOCOLS = ("rest-json", "json", "query")
+
+
+# Operations that name what is wrong with their input in words of their own: their handlers check it.
+_CHECKED_BY_HANDLERS = frozenset(
+    {
+        ("organizations", "DescribeEffectivePolicy"),
+        ("organizations", "ListAccountsWithInvalidEffectivePolicy"),
+        ("organizations", "ListEffectivePolicyValidationErrors"),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,18 +123,29 @@ def compiled_service(name: str, raw: Mapping[str, Any]) -> Service:
 
 
 def _operation(service: str, shapes: Shapes, raw: Mapping[str, Any]) -> Operation:
+    shape = shapes.shape(raw["input"]) if "input" in raw else None
+    if shape is not None and (service, raw["name"]) in _CHECKED_BY_HANDLERS:
+        shape = _unconstrained(shape)
     return Operation(
         service=service,
         name=raw["name"],
         method=raw["http"]["method"],
         uri=raw["http"]["requestUri"],
         status=raw["http"].get("responseCode", 200),
-        input=shapes.shape(raw["input"]) if "input" in raw else None,
+        input=shape,
         output=shapes.shape(raw["output"]) if "output" in raw else None,
         errors=tuple(each["shape"] for each in raw.get("errors", ())),
         unsigned=raw.get("authtype") == "none",
         idempotency_member=_idempotency_member(shapes, raw),
     )
+
+
+def _unconstrained(shape: Shape) -> Shape:
+    members = {
+        name: replace(member, enum=None, pattern=None, minimum=None, maximum=None)
+        for name, member in shape.members.items()
+    }
+    return replace(shape, required=(), members=members)
 
 
 def _idempotency_member(shapes: Shapes, raw: Mapping[str, Any]) -> str | None:

@@ -19,6 +19,8 @@ from holdfast.policy.model.kind import AI_OPT_OUT, BACKUP, KINDS, RESOURCE_CONTR
 class PolicyTooLongError(LimitExceededError):
     """A policy document has more characters than its type may have."""
 
+    reason = "POLICY_CONTENT_LIMIT_EXCEEDED"
+
 
 def _check_tag_key(rule: Fragment) -> None:
     key = rule.assigned("tag_key")

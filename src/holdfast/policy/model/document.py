@@ -49,6 +49,9 @@ class Literal(str):
     __slots__ = ()
 
 
+_REFUSAL = "The provided policy document does not meet the requirements of the specified policy type."
+
+
 class MalformedPolicyError(InvalidInputError):
     """A policy document that its type does not admit.
 
@@ -57,7 +60,7 @@ class MalformedPolicyError(InvalidInputError):
     """
 
     def __init__(self, reason: str, pointer: str = "", offset: int | None = None) -> None:
-        super().__init__(f"{reason} (at {pointer or 'the top of the document'})")
+        super().__init__(f"{_REFUSAL} At {pointer or 'its top'}: {reason}")
         self.reason = reason
         self.pointer = pointer
         self.offset = offset
