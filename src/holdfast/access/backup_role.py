@@ -20,6 +20,7 @@ from holdfast.core.arn import Arn, InvalidArnError
 
 BACKUP_SERVICE = "backup.amazonaws.com"
 _SESSION = "AWSBackup"
+_COLONS = 4
 
 
 def find_role_by_arn(tx: sa.Connection, role_arn: str) -> Role | None:
@@ -64,9 +65,8 @@ def may_backup(
     `scps` are those on the way to the account; without them they are not looked at.
     """
     actions = BACKUP_ACTIONS.get(resource_type, ())
-    return missing_rights(
-        tx, role_arn, [(action, resource_arn) for action in actions], account, scps, management_accounts
-    )
+    needed = [(action, resource_arn) for action in actions]
+    return missing_rights(tx, role_arn, needed, account, scps, management_accounts)
 
 
 def may_restore(
@@ -81,9 +81,16 @@ def may_restore(
 ) -> tuple[str, ...]:
     """Return what a role lacks to restore a resource of a type into `account`, each in words."""
     actions = RESTORE_ACTIONS.get(resource_type, ())
-    return missing_rights(
-        tx, role_arn, [(action, resource_arn) for action in actions], account, scps, management_accounts
-    )
+    needed = [(action, resource_arn) for action in actions]
+    return missing_rights(tx, role_arn, needed, account, scps, management_accounts)
+
+
+def why_role_cannot(tx: sa.Connection, role_arn: str, actions: Iterable[str], *, resource: str = "*") -> str | None:
+    """Return what keeps the backup service from doing `actions` as a role of its own account, None if nothing does."""
+    role = find_role_by_arn(tx, role_arn)
+    account = role.account if role is not None else role_arn.split(":")[4] if role_arn.count(":") > _COLONS else ""
+    lacking = missing_rights(tx, role_arn, [(action, resource) for action in actions], account)
+    return "; ".join(lacking) or None
 
 
 def missing_rights(

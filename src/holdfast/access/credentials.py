@@ -18,18 +18,20 @@ from holdfast.access import credential_store, store
 from holdfast.access.model.caller import Caller, CallerKind, Person, root_caller
 from holdfast.access.model.document import DocumentKind
 from holdfast.access.model.identity import (
+    ADMINISTRATOR,
     LONGEST_SESSION_POLICY,
     MOST_ACCESS_KEYS,
     AccessKey,
     Credentials,
     IdentityExistsError,
     IdentityNotFoundError,
+    Kind,
     Role,
     Session,
     SessionPolicy,
     check_document,
 )
-from holdfast.access.service import get_user
+from holdfast.access.service import create_user, get_user
 from holdfast.access.tag import check_tags, tags_of
 from holdfast.core.errors import InvalidInputError, LimitExceededError
 from holdfast.core.ids import access_key_id, secret_access_key
@@ -102,6 +104,36 @@ def import_access_key(
     return key, Credentials(key_id, secret, None, None)
 
 
+def create_root_key(
+    tx: sa.Connection, root_key: RootKey, account: str, key_id: str, secret: str, *, now: datetime
+) -> Credentials:
+    """Let the account's root sign with this key and secret, also when that has been so already.
+
+    Raises:
+        IdentityExistsError: the key belongs to somebody else.
+    """
+    found = credential_store.find_key(tx, key_id)
+    if found is None:
+        return import_access_key(tx, root_key, account, None, key_id, secret, now=now)[1]
+    if found.key.account != account or found.key.user_name is not None:
+        raise IdentityExistsError(f"Access key {key_id} belongs to somebody else")
+    credential_store.delete_key(tx, key_id)
+    return import_access_key(tx, root_key, account, None, key_id, secret, now=now)[1]
+
+
+def create_first_administrator(
+    tx: sa.Connection, root_key: RootKey, account: str, name: str, *, now: datetime
+) -> Credentials:
+    """Make the user who administers a new installation, and their access key.
+
+    Raises:
+        IdentityExistsError: the account has a user of this name.
+    """
+    create_user(tx, account, name, now=now)
+    store.attach(tx, account, Kind.USER, name, f"arn:aws:iam::aws:policy/{ADMINISTRATOR}")
+    return create_access_key(tx, root_key, account, name, now=now)[1]
+
+
 def list_access_keys(tx: sa.Connection, account: str, user_name: str | None) -> list[AccessKey]:
     """Return the access keys of a user, or of the account's root."""
     if user_name is not None:
@@ -147,13 +179,11 @@ def delete_access_key(tx: sa.Connection, account: str, user_name: str | None, ke
     store.raise_access_version(tx)
 
 
-def find_signer(
-    tx: sa.Connection, root_key: RootKey, key_id: str, token: str | None, *, now: datetime
-) -> Signer | None:
-    """Return who stands behind an access key, None when nobody may act by it any more; `now` is machine time.
+def find_signer(tx: sa.Connection, root_key: RootKey, key_id: str, token: str | None) -> Signer | None:
+    """Return who stands behind an access key, None when nobody may act by it any more.
 
     A long-term key comes without a token, a session's with its own. A session that has expired is still found, so
-    that it can be told so: compare `expires_at`. Whoever does not exist any more, nobody acts as.
+    that it can be told so: compare `expires_at` with machine time. Whoever does not exist any more, nobody acts as.
     """
     if token is None:
         found = credential_store.find_key(tx, key_id)

@@ -13,7 +13,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from holdfast.access import credential_store, store
-from holdfast.access.backup_role import may_backup, may_restore
+from holdfast.access.backup_role import may_backup, may_restore, why_role_cannot
 from holdfast.access.managed import find_managed
 from holdfast.access.model.document import DocumentKind
 from holdfast.access.model.identity import (
@@ -38,7 +38,7 @@ from holdfast.access.tag import check_tags, clear_tags, put_tags
 from holdfast.core.errors import InvalidInputError, LimitExceededError
 from holdfast.core.ids import iam_id
 
-__all__ = ["may_backup", "may_restore"]
+__all__ = ["may_backup", "may_restore", "why_role_cannot"]
 
 _SHORTEST_SESSION, _LONGEST_SESSION = 3600, 43_200
 _LONGEST_DESCRIPTION = 1000
