@@ -233,6 +233,7 @@ _FOR_RESTORES = _document(
             "s3:ListMultipartUploadParts",
         ]
     ),
+    _allow(["backup:StartRestoreJob", "backup:DescribeRestoreJob"]),
     _KMS_FOR_BACKUP,
 )
 

@@ -2,10 +2,11 @@
 
 import base64
 import binascii
+import hashlib
 import json
 import struct
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -29,6 +30,8 @@ _MAGIC = b"HFK1"
 _HEADER = struct.Struct(">4s16sI")
 _RECOVERY_MAGIC = b"HFR1"
 _X25519_BYTES = 32
+_CHECK_BYTES = 3
+_GROUP = 8
 
 
 class KeyNotFoundError(NotFoundError):
@@ -232,8 +235,11 @@ def open_chain(root_key: RootKey, chain: bytes, wrapped: bytes, context: Mapping
 class RecoveryPair:
     """The recovery key: the private half is shown once and never stored."""
 
-    public: bytes
     private: bytes = field(repr=False)
+    public: bytes
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter((self.private, self.public))
 
 
 def generate_recovery_pair() -> RecoveryPair:
@@ -244,6 +250,29 @@ def generate_recovery_pair() -> RecoveryPair:
         public=private.public_key().public_bytes(raw, serialization.PublicFormat.Raw),
         private=private.private_bytes(raw, serialization.PrivateFormat.Raw, serialization.NoEncryption()),
     )
+
+
+def print_recovery_key(private: bytes) -> str:
+    """Return the private half as people print and type it: groups of letters and digits, the last ones a checksum."""
+    text = base64.b32encode(private + hashlib.sha256(private).digest()[:_CHECK_BYTES]).decode("ascii").rstrip("=")
+    return "-".join(text[at : at + _GROUP] for at in range(0, len(text), _GROUP))
+
+
+def read_recovery_key(text: str) -> bytes:
+    """Return the private half that was printed as `text`; letter case, hyphens and spaces do not matter.
+
+    Raises:
+        InvalidInputError: it was mistyped.
+    """
+    letters = "".join(text.split()).replace("-", "").upper()
+    try:
+        raw = base64.b32decode(letters + "=" * (-len(letters) % 8))
+    except binascii.Error as error:
+        raise InvalidInputError("this is not a recovery key: it has letters and the digits 2 to 7") from error
+    private, check = raw[:_X25519_BYTES], raw[_X25519_BYTES:]
+    if check != hashlib.sha256(private).digest()[:_CHECK_BYTES]:
+        raise InvalidInputError("this is not a recovery key: it was mistyped, for its checksum is wrong")
+    return private
 
 
 def _recovery_key(shared: bytes, ephemeral: bytes, public: bytes) -> bytes:

@@ -41,7 +41,9 @@ from holdfast.key.model import (
     managed_policy,
     open_chain,
     open_with_recovery,
+    print_recovery_key,
     read_header,
+    read_recovery_key,
     seal_to_recovery,
     sealing_context,
 )
@@ -51,6 +53,8 @@ __all__ = [
     "generate_recovery_pair",
     "open_chain",
     "open_with_recovery",
+    "print_recovery_key",
+    "read_recovery_key",
     "seal_to_recovery",
 ]
 

@@ -191,7 +191,8 @@ class Session:
 class Credentials:
     """What a client signs with; the secret is shown once."""
 
-    access_key_id: str
+    id: str
+    """Of the access key."""
     secret: str = field(repr=False)
     token: str | None = field(repr=False)
     expires_at: datetime | None

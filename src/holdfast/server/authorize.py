@@ -1,0 +1,376 @@
+"""Who stands behind a request, and whether they may do what it asks: every policy gathered, one evaluation each.
+
+What a decision is made of is read from the database once and remembered until the access version rises, which every
+change of users, keys, sessions, policies, control policies, placement, vault or key policies does. A request reads that
+one row; so a revocation binds the next request in every process. Whoever is not found is nobody, and nobody may
+anything.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import bindparam, text
+
+from holdfast.access import credential_store
+from holdfast.access.credentials import Signer, find_signer
+from holdfast.access.gathering import boundary_policy, identity_policies, session_policies
+from holdfast.access.model import (
+    AccessRequest,
+    Caller,
+    CallerKind,
+    Decision,
+    DocumentKind,
+    Level,
+    Policy,
+    PolicySet,
+    caller_values,
+    evaluate,
+    parse_document,
+    values_of,
+)
+from holdfast.access.model.identity import Kind
+from holdfast.access.store import access_version, find_role, find_user
+from holdfast.core.errors import DeniedError
+from holdfast.database.values import FOREVER
+from holdfast.server.operations import RULES, Check, Scene
+from holdfast.wire.application import Credential
+from holdfast.wire.call import Call, Instance
+from holdfast.wire.errors import ExpiredSessionError
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+_MOST_REMEMBERED: Final = 20_000
+_SCP: Final = "SERVICE_CONTROL_POLICY"
+_RCP: Final = "RESOURCE_CONTROL_POLICY"
+_OPEN_STATUS: Final = frozenset({"ACTIVE", "PENDING_CLOSURE"})
+
+_ACCOUNT = text("""
+    SELECT a.status, o.id AS organization_id, o.management_account, p.path
+      FROM account a
+      LEFT JOIN organization o ON o.id = a.organization_id AND o.deleted_at IS NULL
+      LEFT JOIN placement p ON p.account_id = a.id AND p.organization_id = o.id AND p.ends_at = :forever
+     WHERE a.id = :account""")
+_ENABLED = text("""
+    SELECT 1 FROM policy_type WHERE organization_id = :organization AND type = :type AND status = 'ENABLED'""")
+_ATTACHED = text("""
+    SELECT a.target_id, p.id, p.name, p.content, p.aws_managed
+      FROM attachment a JOIN policy p ON p.organization_id = a.organization_id AND p.id = a.policy_id
+     WHERE a.organization_id = :organization AND a.type = :type AND a.ends_at = :forever AND a.target_id IN :nodes
+     ORDER BY a.sequence""").bindparams(bindparam("nodes", expanding=True))
+_TAGS = text("SELECT key, value FROM tag WHERE account = :account AND region IN (:region, '') AND arn = :arn")
+
+_TAG_MEMBERS: Final = (
+    "Tags",
+    "BackupVaultTags",
+    "BackupPlanTags",
+    "RecoveryPointTags",
+    "FrameworkTags",
+    "ReportPlanTags",
+    "TieringConfigurationTags",
+)
+_TAG_KEY_MEMBERS: Final = ("TagKeys", "TagKeyList")
+
+
+class AccessRefusedError(DeniedError):
+    """The caller may not do what was asked; `decision` knows which statement of which policy said so."""
+
+    def __init__(self, decision: Decision) -> None:
+        super().__init__(decision.sentence)
+        self.decision = decision
+
+    @property
+    def explanation(self) -> str:
+        """The whole truth, for the audit trail: clients are told kinds of policies, not their names."""
+        return f"{self.decision.action} on {self.decision.resource}: {self.decision.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Household:
+    """What an account is part of."""
+
+    status: str
+    organization_id: str | None
+    management_account: str | None
+    path: str | None
+    """`o-1/r-1/ou-1/`."""
+
+    @property
+    def management_accounts(self) -> frozenset[str]:
+        """The accounts above it that no control policy binds."""
+        return frozenset() if self.management_account is None else frozenset({self.management_account})
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Every policy that speaks for one caller, whatever they ask."""
+
+    identity: tuple[Policy, ...]
+    boundary: Policy | None
+    session: tuple[Policy, ...] | None
+    scps: tuple[Level, ...]
+    management_accounts: frozenset[str]
+
+    @property
+    def asks_for_tags(self) -> bool:
+        """Whether one of the policies looks at the tags of resources."""
+        levels = (policy for level in self.scps for policy in level.policies)
+        own = (*self.identity, *(self.session or ()), *((self.boundary,) if self.boundary else ()))
+        return any(_asks_for_tags(policy) for policy in (*levels, *own))
+
+
+def _asks_for_tags(policy: Policy) -> bool:
+    return "resourcetag" in policy.document.text.lower()
+
+
+@dataclass(slots=True)
+class _Era:
+    """What was read while the access version was this."""
+
+    version: int
+    signers: dict[tuple[str, str], Signer] = field(default_factory=dict)
+    households: dict[str, Household | None] = field(default_factory=dict)
+    levels: dict[tuple[str, str], tuple[Level, ...]] = field(default_factory=dict)
+    standings: dict[str, tuple[Standing, bool]] = field(default_factory=dict)
+
+
+class Authorizer:
+    """Decides for one installation."""
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self._era = _Era(-1)
+
+    def credential(self, access_key_id: str, session_token: str | None) -> Credential | None:
+        """Return the secret and the caller behind an access key, None when nobody may act by it.
+
+        Raises:
+            ExpiredSessionError: the session is over.
+        """
+        with self._instance.database.reading() as tx:
+            era = self._present_era(tx)
+            token = (
+                "" if session_token is None else hashlib.sha256(session_token.encode("utf-8", "replace")).hexdigest()
+            )
+            signer = era.signers.get((access_key_id, token))
+            if signer is None:
+                signer = find_signer(tx, self._instance.root_key, access_key_id, session_token)
+                if signer is None:
+                    return None
+                household = self._household(tx, era, signer.caller.account)
+                if household is None or household.status not in _OPEN_STATUS:
+                    return None
+                caller = replace(
+                    signer.caller,
+                    organization_id=household.organization_id,
+                    organization_path=household.path,
+                )
+                signer = replace(signer, caller=caller)
+                _remember(era.signers, (access_key_id, token), signer)
+        if signer.expires_at is not None and signer.expires_at <= self._instance.machine.now():
+            raise ExpiredSessionError("The security token included in the request is expired")
+        return Credential(signer.secret, signer.caller)
+
+    def is_changing(self, service: str, operation: str) -> bool:
+        """Return whether the operation may write; one that is not in the table is taken to."""
+        rule = RULES.get(service, {}).get(operation)
+        return rule is None or rule.changing
+
+    def authorize(self, call: Call, parameters: Mapping[str, Any]) -> str:
+        """Return why the call is allowed: the statements that decided.
+
+        Raises:
+            AccessRefusedError: a policy denies it, or none allows it.
+            DeniedError: the operation is not in the table.
+        """
+        rule = RULES.get(call.service, {}).get(call.operation)
+        if rule is None:
+            raise DeniedError(f"{call.service}:{call.operation} is not open to anybody: it has no rule of access")
+        scene = Scene(call.tx, call.caller, call.region, call.partition)
+        reasons = []
+        for check in rule.checks(scene, parameters):
+            decision = self.decide(call, check, parameters)
+            if not decision.allowed:
+                raise AccessRefusedError(decision)
+            reasons.append(f"{check.action}: {decision.reason}")
+        return "; ".join(dict.fromkeys(reasons)) or "open to every caller who is somebody"
+
+    def decide(self, call: Call, check: Check, parameters: Mapping[str, Any]) -> Decision:
+        """Return the decision on one check of a call."""
+        era = self._present_era(call.tx)
+        standing, asks_for_tags = self._standing(call.tx, era, call.caller)
+        owner = check.owner or call.caller.account
+        household = self._household(call.tx, era, owner)
+        policy = check.policy
+        if owner != call.caller.account and check.foreign_only and check.action.lower() not in check.foreign_only:
+            policy = None
+        values = {
+            **caller_values(call.caller),
+            **values_of(_common_values(call, parameters)),
+            **values_of({"aws:ResourceAccount": owner}),
+            **values_of(check.values),
+        }
+        if household is not None and household.organization_id is not None:
+            values |= values_of({"aws:ResourceOrgID": household.organization_id})
+            values |= values_of({"aws:ResourceOrgPaths": (household.path or "",)})
+        rcps = self._levels(call.tx, era, owner, household, _RCP)
+        if check.resource != "*" and (asks_for_tags or (policy is not None and _asks_for_tags(policy)) or rcps):
+            values |= values_of(_resource_tags(call, check, owner))
+        request = AccessRequest(call.caller, check.action, check.resource, owner, values)
+        management = standing.management_accounts | (
+            frozenset() if household is None else household.management_accounts
+        )
+        policies = PolicySet(
+            identity=standing.identity,
+            boundary=standing.boundary,
+            session=standing.session,
+            scps=standing.scps,
+            rcps=rcps,
+            resource=() if policy is None else (policy,),
+            resource_policy_decides=check.policy_decides,
+            management_accounts=management,
+        )
+        return evaluate(request, policies)
+
+    def _present_era(self, tx: sa.Connection) -> _Era:
+        version = access_version(tx)
+        era = self._era
+        if era.version != version:
+            era = _Era(version)
+            self._era = era
+        return era
+
+    def _household(self, tx: sa.Connection, era: _Era, account: str) -> Household | None:
+        if account not in era.households:
+            row = tx.execute(_ACCOUNT, {"account": account, "forever": FOREVER}).first()
+            found = (
+                None if row is None else Household(row.status, row.organization_id, row.management_account, row.path)
+            )
+            _remember(era.households, account, found)
+            return found
+        return era.households[account]
+
+    def _levels(
+        self, tx: sa.Connection, era: _Era, account: str, household: Household | None, policy_type: str
+    ) -> tuple[Level, ...]:
+        if household is None or household.organization_id is None or household.path is None:
+            return ()
+        found = era.levels.get((account, policy_type))
+        if found is None:
+            found = control_levels(tx, household.organization_id, household.path, account, policy_type)
+            _remember(era.levels, (account, policy_type), found)
+        return found
+
+    def _standing(self, tx: sa.Connection, era: _Era, caller: Caller) -> tuple[Standing, bool]:
+        key = caller.access_key_id
+        known = era.standings.get(key) if key else None
+        if known is None:
+            household = self._household(tx, era, caller.account)
+            scps = self._levels(tx, era, caller.account, household, _SCP)
+            management = frozenset[str]() if household is None else household.management_accounts
+            standing = standing_of(tx, caller, scps, management)
+            known = (standing, standing.asks_for_tags)
+            if key:
+                _remember(era.standings, key, known)
+        return known
+
+
+def standing_of(
+    tx: sa.Connection, caller: Caller, scps: tuple[Level, ...], management_accounts: frozenset[str]
+) -> Standing:
+    """Return every policy that speaks for a caller."""
+    identity: tuple[Policy, ...] = ()
+    boundary: Policy | None = None
+    name = caller.principal_arn.rpartition("/")[2]
+    if caller.kind is CallerKind.USER:
+        user = find_user(tx, caller.account, name)
+        identity = identity_policies(tx, caller.account, Kind.USER, name)
+        boundary = boundary_policy(tx, None if user is None else user.boundary)
+    elif caller.kind is CallerKind.ROLE:
+        role = find_role(tx, caller.account, name)
+        identity = identity_policies(tx, caller.account, Kind.ROLE, name)
+        boundary = boundary_policy(tx, None if role is None else role.boundary)
+    session = None
+    if caller.issued_at is not None:
+        found = credential_store.find_session(tx, caller.access_key_id)
+        session = session_policies(tx, None if found is None else found.session.policies)
+    return Standing(identity, boundary, session, scps, management_accounts)
+
+
+def control_levels(
+    tx: sa.Connection, organization_id: str, path: str, account: str, policy_type: str
+) -> tuple[Level, ...]:
+    """Return the control policies of a type on the way from the root to an account; nothing where the type is off."""
+    if tx.execute(_ENABLED, {"organization": organization_id, "type": policy_type}).first() is None:
+        return ()
+    nodes = [node for node in path.split("/") if node and not node.startswith("o-")]
+    nodes.append(account)
+    rows = tx.execute(
+        _ATTACHED, {"organization": organization_id, "type": policy_type, "forever": FOREVER, "nodes": nodes}
+    )
+    attached: dict[str, list[Policy]] = {}
+    kind = DocumentKind.SCP if policy_type == _SCP else DocumentKind.RCP
+    for row in rows:
+        document = parse_document(row.content, kind, managed=bool(row.aws_managed))
+        attached.setdefault(row.target_id, []).append(Policy(f"{row.id} ({row.name})", document))
+    return tuple(Level(_node_words(node), tuple(attached.get(node, ()))) for node in nodes)
+
+
+def _node_words(node: str) -> str:
+    kind = "root" if node.startswith("r-") else "unit" if node.startswith("ou-") else "account"
+    return f"{kind} {node}"
+
+
+def _fingerprint(session_token: str | None) -> str:
+    """Return what stands for a session token in memory."""
+    return "" if session_token is None else hashlib.sha256(session_token.encode("utf-8", "replace")).hexdigest()
+
+
+def _remember(memory: dict[_K, _V], key: _K, value: _V) -> None:
+    if len(memory) >= _MOST_REMEMBERED:
+        memory.clear()
+    memory[key] = value
+
+
+def _common_values(
+    call: Call, parameters: Mapping[str, Any]
+) -> dict[str, str | bool | int | datetime | tuple[str, ...]]:
+    tags = _request_tags(parameters)
+    values: dict[str, str | bool | int | datetime | tuple[str, ...]] = {
+        "aws:CurrentTime": call.now,
+        "aws:EpochTime": int(call.now.timestamp()),
+        "aws:RequestedRegion": call.region,
+        "aws:SourceIp": call.source_ip,
+        "aws:UserAgent": call.user_agent,
+        "aws:ViaAWSService": False,
+        **{f"aws:RequestTag/{key}": value for key, value in tags.items()},
+    }
+    keys = [*tags, *(key for member in _TAG_KEY_MEMBERS for key in parameters.get(member) or ())]
+    if keys:
+        values["aws:TagKeys"] = tuple(keys)
+    return values
+
+
+def _request_tags(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """Return the tags that a request brings, in whichever of the services' shapes."""
+    tags: dict[str, str] = {}
+    for member in _TAG_MEMBERS:
+        given = parameters.get(member)
+        if isinstance(given, Mapping):
+            tags |= {str(key): str(value) for key, value in given.items()}
+        elif isinstance(given, list):
+            for each in given:
+                if isinstance(each, Mapping):
+                    key = each.get("Key", each.get("TagKey"))
+                    if isinstance(key, str):
+                        tags[key] = str(each.get("Value", each.get("TagValue", "")))
+    return tags
+
+
+def _resource_tags(call: Call, check: Check, owner: str) -> dict[str, str]:
+    rows = call.tx.execute(_TAGS, {"account": owner, "region": call.region, "arn": check.resource}).all()
+    service = check.action.partition(":")[0]
+    return {f"{prefix}:ResourceTag/{row.key}": row.value for row in rows for prefix in ("aws", service)}
