@@ -254,6 +254,12 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read(server: Server) -
     assert b"200000 bytes" in body
 
 
+def test_a_body_without_an_announced_size_is_bounded_too(server: Server) -> None:
+    head = b"PUT /x HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answer = exchange(server, head, b"%x\r\n" % 200_001 + b"x" * 200_001 + b"\r\n0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 413")
+
+
 def test_a_client_that_stalls_is_told_so(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         connection.sendall(b"PUT /x HTTP/1.1\r\nHost: here\r\nContent-Length: 5\r\n\r\nab")

@@ -153,7 +153,9 @@ def test_a_presigned_request_may_leave_its_body_unsigned_only_if_it_has_none() -
 
 
 def test_an_unsigned_body_is_refused() -> None:
-    assert flaw_of(a_request(**{"X-Amz-Content-SHA256": "UNSIGNED-PAYLOAD"})) is Flaw.MISMATCH
+    with pytest.raises(SignatureError, match="x-amz-content-sha256 is UNSIGNED-PAYLOAD") as caught:
+        check(a_request(**{"X-Amz-Content-SHA256": "UNSIGNED-PAYLOAD"}))
+    assert caught.value.flaw is Flaw.MISMATCH
 
 
 def test_an_x_amz_header_that_was_not_signed_is_refused() -> None:
