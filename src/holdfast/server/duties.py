@@ -16,10 +16,9 @@ from holdfast.core.settings import HostGrant, Mode, Settings
 from holdfast.job.model import Category, Claim, Completed, Job, Kind
 from holdfast.job.protocol import BackupWork, Host, Place, RepositoryAccess, RestoreWork, Secret, Ticket
 from holdfast.job.supervisor import Duties, Preparation, Refusal
-from holdfast.plan.model.plan import organization_plan_id, organization_rule_id
+from holdfast.plan.model.plan import Lifecycle, organization_plan_id, organization_rule_id
 from holdfast.recovery import service as recovery
 from holdfast.recovery import store as points
-from holdfast.recovery.model import Lifecycle
 from holdfast.recovery.service import Made, Recorded
 from holdfast.source import service as sources
 from holdfast.source.grant import Purpose

@@ -59,11 +59,11 @@ _PUT_GRANT = text("""
            version = site_grant.version + 1, updated_at = excluded.updated_at""")
 _DELETE_GRANT = text("DELETE FROM site_grant WHERE manager = :manager AND name = :name")
 
-_SECRET_ROW = (
+_LOGIN = (
     "SELECT account, region, name, username, scheme, host, port, site, version, created_at, updated_at, sealed"
 )
-_FIND_SECRET = text(f"{_SECRET_ROW} FROM secret WHERE account = :account AND region = :region AND name = :name")
-_SECRETS = text(f"""{_SECRET_ROW} FROM secret WHERE account = :account AND region = :region AND name > :after
+_FIND_SECRET = text(f"{_LOGIN} FROM secret WHERE account = :account AND region = :region AND name = :name")
+_SECRETS = text(f"""{_LOGIN} FROM secret WHERE account = :account AND region = :region AND name > :after
      ORDER BY name LIMIT :limit""")
 _PUT_SECRET = text("""
     INSERT INTO secret (account, region, name, username, sealed, scheme, host, port, site, version, created_at,

@@ -5,7 +5,8 @@ The same follows from the news that the organization publishes; this only makes 
 
 from collections.abc import Sequence
 
-from holdfast.access.service import ACCESS_ROLE, create_access_role
+from holdfast.access.managed import ACCESS_ROLE
+from holdfast.access.service import create_access_role
 from holdfast.organization.model.handshake import Handshake, HandshakeAction
 from holdfast.organization.model.tree import Organization, Placement
 from holdfast.policy import service as policies
