@@ -12,7 +12,7 @@ from holdfast.access.tag import InvalidTagError
 from holdfast.core.errors import HoldfastError, LimitExceededError
 from holdfast.core.ids import new_uuid
 from holdfast.database.connection import Database
-from holdfast.key.model import KeyDisabledError, KeyNotFoundError
+from holdfast.key.model import KeyDisabledError
 from holdfast.key.service import create_key, set_enabled
 from holdfast.vault import ledger, service, store
 from holdfast.vault.custody import Custody
@@ -99,7 +99,7 @@ def test_a_vault_takes_the_customers_key_but_no_alias_and_no_key_that_cannot_be_
         (f"arn:aws:kms:{REGION}:{ACCOUNT}:alias/mine", InvalidKeyError),
         (key.arn.replace(REGION, "us-east-1"), InvalidKeyError),
         (key.id, InvalidKeyError),
-        (f"arn:aws:kms:{REGION}:{ACCOUNT}:key/{new_uuid()}", KeyNotFoundError),
+        (f"arn:aws:kms:{REGION}:{ACCOUNT}:key/{new_uuid()}", InvalidKeyError),
         (off.arn, KeyDisabledError),
     ]
     for key_arn, error in refused:

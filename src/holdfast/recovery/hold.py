@@ -32,8 +32,6 @@ class HoldLimitError(LimitExceededError):
 class HoldReleasedError(InvalidStateError):
     """The legal hold was canceled before."""
 
-    reason = "InvalidResourceStateException"
-
 
 class HoldStatus(StrEnum):
     """Whether a legal hold is in force."""

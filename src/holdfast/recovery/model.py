@@ -171,9 +171,10 @@ def calculated(lifecycle: Lifecycle, created_at: datetime) -> Calculated:
 
 
 def normal(lifecycle: Lifecycle) -> Lifecycle:
-    """Return the lifecycle with None wherever -1 was given."""
+    """Return the lifecycle with None wherever -1 was given, and archiving said outright."""
     return replace(
         lifecycle,
+        archive=bool(lifecycle.archive),
         cold_after_days=None if lifecycle.cold_after_days == NEVER else lifecycle.cold_after_days,
         delete_after_days=None if lifecycle.delete_after_days == NEVER else lifecycle.delete_after_days,
     )

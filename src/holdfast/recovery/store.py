@@ -34,9 +34,13 @@ _REMOVE = text("DELETE FROM recovery_point WHERE id = :id")
 _OF_VAULT = text(f"SELECT {_COLUMNS} FROM recovery_point WHERE vault_id = :vault_id ORDER BY created_at, id")
 _EXPIRING = text(
     f"SELECT {_COLUMNS} FROM recovery_point WHERE deleted_at IS NULL AND delete_at <= :now "
-    "ORDER BY delete_at, id LIMIT :limit"
+    "AND (delete_at > :at OR (delete_at = :at AND id > :id)) ORDER BY delete_at, id LIMIT :limit"
 )
 _PURGEABLE = text(f"SELECT {_COLUMNS} FROM recovery_point WHERE purge_at <= :now ORDER BY purge_at, id LIMIT :limit")
+_LATEST_SNAPSHOT = text(
+    "SELECT snapshot_id FROM recovery_point WHERE repository_id = :repository_id AND resource_arn = :resource_arn "
+    "ORDER BY created_at DESC, id DESC LIMIT 1"
+)
 _RESTORED = text("UPDATE recovery_point SET last_restored_at = :at WHERE id = :id")
 
 _IN_USE = text(
@@ -51,7 +55,7 @@ _ANNOUNCE = text(
     "INSERT INTO announced_point (point_id, vault_id, job_id, epoch) VALUES (:point_id, :vault_id, :job_id, :epoch) "
     "ON CONFLICT (point_id) DO UPDATE SET epoch = excluded.epoch, job_id = excluded.job_id"
 )
-_ANNOUNCED = text("SELECT point_id, vault_id, job_id FROM announced_point WHERE vault_id = :vault_id")
+_EVERY_ANNOUNCED = text("SELECT point_id, vault_id, job_id FROM announced_point ORDER BY point_id")
 _FORGET_ANNOUNCED = text("DELETE FROM announced_point WHERE point_id = :point_id")
 
 _PROTECTED = """
@@ -101,6 +105,7 @@ _POINTS_HELD = text(
     f"SELECT {', '.join('r.' + name for name in _COLUMNS.split(', '))} FROM legal_hold_point p "
     "JOIN recovery_point r ON r.id = p.point_id WHERE p.hold_id = :hold_id AND r.id > :after ORDER BY r.id LIMIT :limit"
 )
+_DROP_FROM_HOLDS = text("DELETE FROM legal_hold_point WHERE point_id = :id")
 _HOLD_VAULTS = text(
     "SELECT DISTINCT r.vault_id FROM legal_hold_point p JOIN recovery_point r ON r.id = p.point_id "
     "WHERE p.hold_id = :hold_id"
@@ -147,6 +152,7 @@ def update_point(tx: sa.Connection, point: RecoveryPoint) -> None:
 
 def remove_point(tx: sa.Connection, point_id: str) -> None:
     """Remove a recovery point's row: its data is gone."""
+    tx.execute(_DROP_FROM_HOLDS, {"id": point_id})
     tx.execute(_REMOVE, {"id": point_id})
 
 
@@ -221,14 +227,23 @@ def last_restore(tx: sa.Connection, *, account: str, region: str, resource_arn: 
     return LastRestore(instant(row.created_at), (ended - began) // 60_000_000, row.recovery_point_arn)
 
 
-def expiring(tx: sa.Connection, *, now: datetime, limit: int) -> list[RecoveryPoint]:
-    """Return points whose row says that their time is over."""
-    return [_point(row) for row in tx.execute(_EXPIRING, {"now": stamp(now), "limit": limit})]
+def expiring(tx: sa.Connection, *, now: datetime, after: RecoveryPoint | None, limit: int) -> list[RecoveryPoint]:
+    """Return points whose row says that their time is over, in the order of their ends, those after a point."""
+    place = _place(after, after.delete_at if after is not None else None)
+    return [_point(row) for row in tx.execute(_EXPIRING, {"now": stamp(now), "limit": limit} | place)]
 
 
-def purgeable(tx: sa.Connection, *, now: datetime, limit: int) -> list[RecoveryPoint]:
-    """Return hidden points whose row says that their delay is over."""
-    return [_point(row) for row in tx.execute(_PURGEABLE, {"now": stamp(now), "limit": limit})]
+def purgeable(tx: sa.Connection, *, now: datetime, after: RecoveryPoint | None, limit: int) -> list[RecoveryPoint]:
+    """Return hidden points whose row says that their delay is over, in the order of its ends, those after a point."""
+    place = _place(after, after.purge_at if after is not None else None)
+    return [_point(row) for row in tx.execute(_PURGEABLE, {"now": stamp(now), "limit": limit} | place)]
+
+
+def latest_snapshot(tx: sa.Connection, repository_id: str, resource_arn: str) -> str | None:
+    """Return the snapshot of a resource's latest point in a repository, which the next backup is compared with."""
+    values = {"repository_id": repository_id, "resource_arn": resource_arn}
+    found: str | None = tx.execute(_LATEST_SNAPSHOT, values).scalar_one_or_none()
+    return found
 
 
 def set_restored(tx: sa.Connection, point_id: str, *, at: datetime) -> None:
@@ -251,9 +266,9 @@ def announce(tx: sa.Connection, *, point_id: str, vault_id: str, job_id: str, ep
     tx.execute(_ANNOUNCE, {"point_id": point_id, "vault_id": vault_id, "job_id": job_id, "epoch": epoch})
 
 
-def announced(tx: sa.Connection, vault_id: str) -> list[tuple[str, str]]:
-    """Return the announced points of a vault, each with its job."""
-    return [(row.point_id, row.job_id) for row in tx.execute(_ANNOUNCED, {"vault_id": vault_id})]
+def announced(tx: sa.Connection) -> list[tuple[str, str, str]]:
+    """Return the announced points: each one's id, its vault's and its job's."""
+    return [(row.point_id, row.vault_id, row.job_id) for row in tx.execute(_EVERY_ANNOUNCED)]
 
 
 def forget_announced(tx: sa.Connection, point_id: str) -> int:
@@ -338,6 +353,10 @@ def _listed(
     where = " AND ".join(clauses)
     query = f"SELECT {_COLUMNS} FROM recovery_point WHERE {where} ORDER BY created_at DESC, id DESC LIMIT :limit"
     return [_point(row) for row in tx.execute(text(query), values)]
+
+
+def _place(after: RecoveryPoint | None, at: datetime | None) -> dict[str, Any]:
+    return {"at": 0, "id": ""} if after is None or at is None else {"at": stamp(at), "id": after.id}
 
 
 def _like(value: str) -> str:

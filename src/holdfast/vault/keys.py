@@ -12,7 +12,7 @@ from holdfast.core.arn import Arn
 from holdfast.core.errors import InvalidInputError
 from holdfast.core.seal import RootKey
 from holdfast.key import store
-from holdfast.key.model import BACKUP_ALIAS, Key, KeyState, Manager
+from holdfast.key.model import BACKUP_ALIAS, Key, KeyNotFoundError, KeyState, Manager
 from holdfast.key.service import backup_key, exported_chain, get_key_by_arn
 
 
@@ -26,8 +26,7 @@ def key_for_vault(
     """Return the key for a new vault: the one named, or the account's managed one, made at its first use.
 
     Raises:
-        InvalidKeyError: what was named is not the ARN of a key.
-        KeyNotFoundError: there is no such key.
+        InvalidKeyError: what was named is not the ARN of a key that exists.
         KeyDisabledError, KeyStateError: it can't be used now.
     """
     if key_arn is None:
@@ -40,7 +39,10 @@ def key_for_vault(
         raise InvalidKeyError(f"EncryptionKeyArn must be the ARN of a KMS key, not of an alias: {key_arn}")
     if arn.region != region:
         raise InvalidKeyError(f"EncryptionKeyArn names a key of {arn.region}; a vault in {region} needs one of its own")
-    key = get_key_by_arn(tx, key_arn)
+    try:
+        key = get_key_by_arn(tx, key_arn)
+    except KeyNotFoundError as error:
+        raise InvalidKeyError(f"EncryptionKeyArn: {error}; create it first") from error
     key.require_usable()
     return key
 

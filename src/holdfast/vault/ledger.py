@@ -3,8 +3,8 @@
 A record is numbered and signed in a transaction, kept in `vault_record` until it is known to be in storage, and put
 there under its number before what it says is committed. Pending ones always go first, so a crash between the two leaves
 no gap. Where storage has another record under the number, the database is older than storage: somebody restored an old
-copy, or a transaction was lost after its record was put. Then nothing is written until `recovery.rebuild.catch_up` has
-taken over what storage says.
+copy, or a transaction was lost after its record was put. Then nothing is written until `recovery.catch_up` has taken
+over what storage says.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,6 @@ from holdfast.vault.records import (
     DIRECTORY,
     Fault,
     Head,
-    Kind,
     Written,
     encode,
     next_record,
@@ -37,9 +36,13 @@ _SUFFIX: Final = ".json"
 class CatalogueBehindError(ConflictError):
     """Storage records more than the database knows: it is an older copy, or lost its last moments."""
 
+    def __init__(self, message: str, vault_id: str) -> None:
+        super().__init__(message)
+        self.vault_id = vault_id
+
 
 def append(
-    tx: sa.Connection, custody: Custody, vault: Vault, kind: Kind, body: Mapping[str, Any], *, at: datetime
+    tx: sa.Connection, custody: Custody, vault: Vault, kind: str, body: Mapping[str, Any], *, at: datetime
 ) -> Written:
     """Number and sign a record in `tx`; it is in storage only after `flush` or `put_pending`."""
     head = store.take_sequence(tx, vault.id)
@@ -61,7 +64,7 @@ def flush(tx: sa.Connection, custody: Custody, vault: Vault) -> None:
 
 
 def write(
-    tx: sa.Connection, custody: Custody, vault: Vault, kind: Kind, body: Mapping[str, Any], *, at: datetime
+    tx: sa.Connection, custody: Custody, vault: Vault, kind: str, body: Mapping[str, Any], *, at: datetime
 ) -> Written:
     """Append a record and put it into storage, before `tx` commits the change that it speaks of."""
     written = append(tx, custody, vault, kind, body, at=at)
@@ -126,7 +129,8 @@ def _put(storage: Storage, vault: Vault, waiting: list[tuple[int, bytes]]) -> No
                 raise CatalogueBehindError(
                     f"storage records more about vault {vault.name} of account {vault.account} than the database "
                     f"knows (record {sequence} is another one there); the database is an older copy. Nothing is "
-                    "changed or deleted until it has caught up: run `holdfast rebuild`"
+                    "changed or deleted until it has caught up: run `holdfast rebuild`",
+                    vault.id,
                 ) from error
 
 

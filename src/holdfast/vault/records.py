@@ -194,7 +194,7 @@ def decode(content: bytes, *, name: str) -> Written:
     return Written(record, key, _digest(content), content)
 
 
-def next_record(vault_id: str, head: Head, kind: Kind, body: Mapping[str, Any], *, at: datetime) -> Record:
+def next_record(vault_id: str, head: Head, kind: str, body: Mapping[str, Any], *, at: datetime) -> Record:
     """Return the record that follows `head`."""
     return Record(vault_id, head.sequence + 1, head.digest, at, kind, body)
 

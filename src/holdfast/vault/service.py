@@ -76,7 +76,7 @@ def create_vault(
         InvalidTagError, LimitExceededError: the tags can't be.
         VaultExistsError: another request created a vault of that name.
         VaultLimitError: there are too many.
-        InvalidKeyError, KeyNotFoundError, KeyStateError: the key can't be a vault's.
+        InvalidKeyError, KeyDisabledError, KeyStateError: the key can't be a vault's.
     """
     refuse_bad_name(name)
     if creator_request_id is not None:

@@ -28,6 +28,10 @@ from holdfast.core.errors import (
 from holdfast.key.model import IncorrectKeyError, InvalidCiphertextError, KeyDisabledError
 from holdfast.key.service import InvalidAliasError
 from holdfast.organization import errors as organization
+from holdfast.recovery.hold import HoldReleasedError
+from holdfast.recovery.model import PointBusyError
+from holdfast.vault.ledger import CatalogueBehindError
+from holdfast.vault.model import VaultExistsError
 from holdfast.wire.jsonbody import MalformedBodyError
 from holdfast.wire.model import Service
 from holdfast.wire.paging import InvalidPageTokenError
@@ -107,6 +111,9 @@ CODES: dict[type[Exception], dict[str, Code]] = {
         "iam": Code("LimitExceeded"),
         "organizations": Code("ConstraintViolationException"),
     },
+    PointBusyError: {EVERYWHERE: Code("InvalidResourceStateException")},
+    HoldReleasedError: {EVERYWHERE: Code("InvalidResourceStateException")},
+    CatalogueBehindError: {EVERYWHERE: Code("InvalidRequestException")},
     ConflictError: {
         EVERYWHERE: Code("ConflictException"),
         "iam": Code("ConcurrentModification"),
@@ -305,6 +312,8 @@ def _reply(service: Service, code: Code, error: Exception) -> ErrorReply:
     modelled = service.errors.get(code.code)
     status = code.status or (modelled.status if modelled is not None else None) or 400
     members = dict(code.members)
+    if isinstance(error, VaultExistsError):
+        members |= {"Arn": error.arn, "CreatorRequestId": error.creator_request_id}
     reason = getattr(error, "reason", None)
     if isinstance(reason, str) and modelled is not None and "Reason" in modelled.members:
         members["Reason"] = reason
