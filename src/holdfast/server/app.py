@@ -15,6 +15,7 @@ from holdfast.database.outbox import Handler as NewsHandler
 from holdfast.database.outbox import handle_news
 from holdfast.database.schema import upgrade
 from holdfast.job.supervisor import Supervisor
+from holdfast.recovery.housekeeping import Housekeeper
 from holdfast.schedule.service import Ticked, tick
 from holdfast.server.authorize import Authorizer
 from holdfast.server.configuration import Configuration
@@ -43,6 +44,7 @@ class Holdfast:
 
     instance: Instance
     custody: Custody
+    housekeeper: Housekeeper
     supervisor: Supervisor
     application: Application
     routes: dict[str, Route]
@@ -58,7 +60,7 @@ class Holdfast:
                 Loop("schedule", _SCHEDULE_SECONDS, self.make_due_jobs),
                 Loop("jobs", _SCHEDULE_SECONDS, self.supervisor.tick),
                 Loop("news", _NEWS_SECONDS, self._handle_news),
-                Loop("housekeeping", _HOUSEKEEPING_SECONDS, self._keep_house),
+                Loop("housekeeping", _HOUSEKEEPING_SECONDS, self.keep_house),
             ],
         )
         self._loops.start()
@@ -82,20 +84,14 @@ class Holdfast:
     def _handle_news(self) -> int:
         return handle_news(self.instance.database, NEWS_HANDLERS, now=self.instance.machine.now())
 
-    def _keep_house(self) -> None:
-        keep_house(self.instance, self.custody)
+    def keep_house(self) -> None:
+        """Do what civil time makes due for recovery points: expire, purge, forget orphans."""
+        self.housekeeper.keep(now=self.instance.clock.now())
 
 
 NEWS_HANDLERS: Final[Mapping[str, NewsHandler]] = {}
 """What stations do when they hear of something. What must be seen at once is done in the transaction that makes the
 news; handlers registered here come after it, and each has a reconciler."""
-
-
-def keep_house(instance: Instance, custody: Custody) -> None:
-    """Do what civil time makes due for recovery points: expire, purge, forget orphans."""
-    from holdfast.recovery.housekeeping import keep_points  # noqa: PLC0415 - replaced when it lands
-
-    keep_points(instance.database, custody, now=instance.clock.now(), machine=instance.machine)
 
 
 def assemble(
@@ -141,7 +137,7 @@ def assemble(
         settings=DoorSettings(is_region=settings.regions.__contains__, default_region=settings.default_region),
         routes=routes,
     )
-    return Holdfast(instance, custody, supervisor, application, routes)
+    return Holdfast(instance, custody, Housekeeper(database, custody, machine), supervisor, application, routes)
 
 
 def _health(instance: Instance) -> Route:

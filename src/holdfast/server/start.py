@@ -39,6 +39,7 @@ from holdfast.server.configuration import Configuration, load_configuration
 from holdfast.server.data_directory import DataDirectory, write_private
 from holdfast.server.dev import routes as dev_routes
 from holdfast.server.world import DevWorld, civil_offset
+from holdfast.wire.listener import BoundedProtocol
 
 log = structlog.get_logger()
 
@@ -217,6 +218,7 @@ def _serve(running: Holdfast, configuration: Configuration, *, until_stdin_close
     server = _Server(
         uvicorn.Config(
             running.application,
+            http=BoundedProtocol,
             log_config=None,
             access_log=False,
             lifespan="off",

@@ -14,7 +14,7 @@ from holdfast.core.clock import MovableClock
 from holdfast.database.values import instant, stamp
 from holdfast.job.dispatch import next_instant as next_job_instant
 from holdfast.schedule.service import next_due_at
-from holdfast.server.app import Holdfast, keep_house
+from holdfast.server.app import Holdfast
 from holdfast.server.data_directory import DataDirectory
 
 _POLL_SECONDS: Final = 0.05
@@ -65,7 +65,7 @@ class DevWorld:
         with self._guard:
             ticked = self._running.make_due_jobs()
             self._running.supervisor.tick()
-            keep_house(self._running.instance, self._running.custody)
+            self._running.keep_house()
             self._wait(settle=settle)
             self._remember_offset()
             return {"runs": ticked.runs, "jobs": ticked.jobs}

@@ -59,9 +59,7 @@ _PUT_GRANT = text("""
            version = site_grant.version + 1, updated_at = excluded.updated_at""")
 _DELETE_GRANT = text("DELETE FROM site_grant WHERE manager = :manager AND name = :name")
 
-_LOGIN = (
-    "SELECT account, region, name, username, scheme, host, port, site, version, created_at, updated_at, sealed"
-)
+_LOGIN = "SELECT account, region, name, username, scheme, host, port, site, version, created_at, updated_at, sealed"
 _FIND_SECRET = text(f"{_LOGIN} FROM secret WHERE account = :account AND region = :region AND name = :name")
 _SECRETS = text(f"""{_LOGIN} FROM secret WHERE account = :account AND region = :region AND name > :after
      ORDER BY name LIMIT :limit""")

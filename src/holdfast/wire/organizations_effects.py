@@ -5,7 +5,7 @@ The same follows from the news that the organization publishes; this only makes 
 
 from collections.abc import Sequence
 
-from holdfast.access.managed import ACCESS_ROLE
+from holdfast.access.model.identity import ACCESS_ROLE
 from holdfast.access.service import create_access_role
 from holdfast.organization.model.handshake import Handshake, HandshakeAction
 from holdfast.organization.model.tree import Organization, Placement
