@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from botocore.exceptions import ClientError
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -30,6 +31,7 @@ ROLE: Final = "HoldfastBackup"
 ACCESS_ROLE: Final = "OrganizationAccountAccessRole"
 _SERVICE_ROLE: Final = "arn:aws:iam::aws:policy/service-role/"
 _MANAGEMENT: Final = "123456789012"
+_PIPED_WIDTH: Final = 120
 
 
 class TourError(HoldfastError):
@@ -138,7 +140,7 @@ class Tour:
 
     def _step(self, title: str) -> None:
         self.step_number += 1
-        self.console.print(f"\n[bold]{self.step_number}. {title}[/bold]")
+        self.console.print(f"\n[bold]{self.step_number}. {title}[/bold]", soft_wrap=True)
 
     def _say(self, text: str) -> None:
         self.console.print(f"   {text}", highlight=False, soft_wrap=True)
@@ -202,7 +204,7 @@ class Tour:
                 Name=f"{member.name}-files",
                 ResourceType="EFS",
                 SourceUrl=tree.resolve().as_uri(),
-                Tags=[{"Key": key, "Value": value} for key, value in member.tags.items()],
+                Tags=dict(member.tags),
             )
             self.resources[member.name] = put["Resource"]["ResourceArn"]
             tags = ", ".join(f"{key}={value}" for key, value in member.tags.items())
@@ -228,7 +230,7 @@ class Tour:
         policies = {
             policy["Id"]: policy["Name"] for policy in organizations.list_policies(Filter="BACKUP_POLICY")["Policies"]
         }
-        table = Table("setting", "shop", "ledger", "decided for ledger by")
+        table = Table("setting", "shop", "ledger", "decided for ledger by", box=SIMPLE_HEAD)
         explained = {}
         for name in ("shop", "ledger"):
             answer = organizations.describe_effective_policy(PolicyType="BACKUP_POLICY", TargetId=self.accounts[name])
@@ -260,11 +262,12 @@ class Tour:
         self._say(f"next run: {due:%Y-%m-%d %H:%M} UTC")
         moved = self._post("/_holdfast/clock", {"set": due.isoformat(), "settle": True})
         self._say(f"the clock says {moved['now']}; {moved.get('jobs', 0)} jobs were made and have ended")
+        self._say("what the management account sees: every job of every account")
         jobs = self.of("", "backup").list_backup_jobs(ByAccountId="*")["BackupJobs"]
         names = {account: name for name, account in self.accounts.items()}
-        table = Table("account", "resource", "state", "bytes", "recovery point", title="every job of every account")
+        table = Table("account", "resource", "state", "bytes", "recovery point", box=SIMPLE_HEAD)
         for job in sorted(jobs, key=lambda job: job["AccountId"]):
-            point = job.get("RecoveryPointArn", job.get("StatusMessage", ""))
+            point = job.get("RecoveryPointArn", "").rpartition(":")[2] or job.get("StatusMessage", "")
             resource = job.get("ResourceName") or job["ResourceArn"]
             size = f"{job.get('BackupSizeInBytes', 0):,}"
             table.add_row(names.get(job["AccountId"], job["AccountId"]), resource, job["State"], size, point)
@@ -343,6 +346,8 @@ def run_tour(*, data_dir: Path | None, keep: bool, port: int) -> int:
         port: the server's port; 0 is any free one.
     """
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_PIPED_WIDTH)
     machine = SystemMachineTime()
     began = machine.monotonic()
     directory = Path(tempfile.mkdtemp(prefix="holdfast-")) if data_dir is None else data_dir

@@ -47,7 +47,6 @@ class Holdfast:
     housekeeper: Housekeeper
     supervisor: Supervisor
     application: Application
-    routes: dict[str, Route]
     _loops: Loops | None = field(default=None)
 
     def start(self) -> None:
@@ -130,14 +129,17 @@ def assemble(
         host=host_of(settings),
         executor=executor,
     )
-    routes: dict[str, Route] = {"/_holdfast/health": _health(instance)}
     application = Application(
         Dispatcher(instance, Authorizer(instance), HANDLERS),
         machine_time=machine,
         settings=DoorSettings(is_region=settings.regions.__contains__, default_region=settings.default_region),
-        routes=routes,
+        routes={"/_holdfast/health": _health(instance), "/_holdfast/": _unknown},
     )
-    return Holdfast(instance, custody, Housekeeper(database, custody, machine), supervisor, application, routes)
+    return Holdfast(instance, custody, Housekeeper(database, custody, machine), supervisor, application)
+
+
+def _unknown(request: HttpRequest) -> HttpReply:
+    return json_reply(404, {"error": f"there is nothing at {request.path} on this server"})
 
 
 def _health(instance: Instance) -> Route:

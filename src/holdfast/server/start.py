@@ -184,7 +184,8 @@ def _run_dev(options: DevOptions, directory: DataDirectory, configuration: Confi
     with database.reading() as tx:
         clock.advance(timedelta(seconds=max(0.0, civil_offset(tx))))
     begin()
-    running.routes.update(dev_routes(clock, DevWorld(running, clock, directory, begin)))
+    for path, route in dev_routes(clock, DevWorld(running, clock, directory, begin)).items():
+        running.application.add_route(path, route)
     return _serve(running, configuration, until_stdin_closes=options.until_stdin_closes)
 
 

@@ -121,10 +121,16 @@ class Application:
         self._backend = backend
         self._machine_time = machine_time
         self._settings = settings or Settings()
-        self._routes = dict(routes or {})
+        self._routes: dict[str, Route] = {}
+        for prefix, route in (routes or {}).items():
+            self.add_route(prefix, route)
         self._keys = SigningKeys()
         self._pool = ThreadPoolExecutor(self._settings.threads, thread_name_prefix="call")
         self._under_way = 0
+
+    def add_route(self, prefix: str, route: Route) -> None:
+        """Answer plain requests whose path begins with `prefix`; of several prefixes the longest counts."""
+        self._routes = dict(sorted({**self._routes, prefix: route}.items(), key=lambda item: -len(item[0])))
 
     def close(self) -> None:
         """Let the calls under way end, then end the threads."""

@@ -164,7 +164,7 @@ def _mine(call: Call, job_id: str, kind: Kind) -> Job:
 
 def backup_job_to_wire(call: Call, job: Job) -> dict[str, Any]:
     """Return a backup job as DescribeBackupJob and ListBackupJobs show it."""
-    size = job.result.get("bytes_read", job.bytes_done)
+    size = job.result.get("bytes_total", job.bytes_total)
     return {
         "AccountId": job.account,
         "BackupJobId": job.id,
@@ -205,7 +205,7 @@ def restore_job_to_wire(job: Job) -> dict[str, Any]:
         "IamRoleArn": job.role_arn,
         "CreationDate": job.created_at,
         "CompletionDate": job.completed_at,
-        "CreatedResourceArn": job.result.get("created_resource_arn"),
+        "CreatedResourceArn": job.result.get("created_resource"),
         "ResourceType": job.resource_type,
         "SourceResourceArn": job.resource_arn,
         "BackupVaultArn": job.vault_arn,

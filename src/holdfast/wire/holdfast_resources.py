@@ -40,7 +40,7 @@ def put_resource(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
         call.region,
         wanted,
         class_of=partial(intern_class, call.tx),
-        expected_version=shape.get("ExpectedVersion"),
+        expected_version=_expected(shape),
         extra_grants=development_grants(call),
         now=call.now,
     )
@@ -81,7 +81,7 @@ def delete_resource(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
         call.caller.account,
         call.region,
         shape["Name"],
-        expected_version=shape.get("ExpectedVersion"),
+        expected_version=_expected(shape),
         now=call.now,
     )
     return {}
@@ -103,7 +103,7 @@ def put_site_grant(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
         call.instance.settings,
         call.caller.account,
         grant,
-        expected_version=shape.get("ExpectedVersion"),
+        expected_version=_expected(shape),
         now=call.now,
     )
     _retag(call, _grant_arn(call, grant.name), shape)
@@ -135,7 +135,7 @@ def list_site_grants(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
 
 def delete_site_grant(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     """Take a grant back."""
-    service.delete_grant(call.tx, call.caller.account, shape["Name"], expected_version=shape.get("ExpectedVersion"))
+    service.delete_grant(call.tx, call.caller.account, shape["Name"], expected_version=_expected(shape))
     clear_tags(call.tx, call.caller.account, "", _grant_arn(call, shape["Name"]))
     return {}
 
@@ -165,7 +165,7 @@ def put_secret(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
         call.region,
         secret,
         shape.get("Value"),
-        expected_version=shape.get("ExpectedVersion"),
+        expected_version=_expected(shape),
     )
     _retag(call, _secret_arn(call, secret.name), shape)
     return {"Secret": _secret_to_wire(call, stored)}
@@ -190,9 +190,7 @@ def list_secrets(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
 
 def delete_secret(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     """Forget a secret that no resource uses."""
-    service.delete_secret(
-        call.tx, call.caller.account, call.region, shape["Name"], expected_version=shape.get("ExpectedVersion")
-    )
+    service.delete_secret(call.tx, call.caller.account, call.region, shape["Name"], expected_version=_expected(shape))
     clear_tags(call.tx, call.caller.account, call.region, _secret_arn(call, shape["Name"]))
     return {}
 
@@ -241,8 +239,8 @@ def resource_to_wire(resource: Resource) -> dict[str, Any]:
         "SourceUrl": resource.source_url,
         "Site": resource.site,
         "SecretName": resource.secret_name,
-        "Tags": _tags_to_wire(resource.tags),
-        "Version": resource.version,
+        "Tags": dict(resource.tags),
+        "Version": str(resource.version),
         "CreatedAt": resource.created_at,
         "UpdatedAt": resource.updated_at,
     }
@@ -260,8 +258,8 @@ def _grant_to_wire(call: Call, dated: Dated) -> dict[str, Any]:
         "UnitId": grant.unit_id,
         "AllowRead": grant.allow_read,
         "AllowRestore": grant.allow_restore,
-        "Tags": _tags_to_wire(tags_of(call.tx, arn.split(":")[4], "", arn)),
-        "Version": grant.version,
+        "Tags": dict(tags_of(call.tx, arn.split(":")[4], "", arn)),
+        "Version": str(grant.version),
         "CreatedAt": dated.created_at,
         "UpdatedAt": dated.updated_at,
     }
@@ -277,8 +275,8 @@ def _secret_to_wire(call: Call, secret: Secret) -> dict[str, Any]:
         "Host": secret.host,
         "Port": secret.port,
         "Site": secret.site,
-        "Tags": _tags_to_wire(tags_of(call.tx, secret.account, secret.region, arn)),
-        "Version": secret.version,
+        "Tags": dict(tags_of(call.tx, secret.account, secret.region, arn)),
+        "Version": str(secret.version),
         "CreatedAt": secret.created_at,
         "UpdatedAt": secret.updated_at,
     }
@@ -305,9 +303,20 @@ def _secret_arn(call: Call, name: str) -> str:
     return f"arn:{call.partition}:holdfast:{call.region}:{call.caller.account}:secret/{name}"
 
 
+def _expected(shape: Mapping[str, Any]) -> int | None:
+    text = shape.get("ExpectedVersion")
+    if text is None:
+        return None
+    if not text.isdecimal():
+        raise InvalidInputError(
+            f"ExpectedVersion {text!r} is no version that was ever given; 0 means that there is none"
+        )
+    return int(text)
+
+
 def _tags(shape: Mapping[str, Any]) -> dict[str, str] | None:
     given = shape.get("Tags")
-    return None if given is None else check_tags((tag["Key"], tag["Value"]) for tag in given)
+    return None if given is None else check_tags(given.items())
 
 
 def _retag(call: Call, arn: str, shape: Mapping[str, Any]) -> None:
@@ -316,10 +325,6 @@ def _retag(call: Call, arn: str, shape: Mapping[str, Any]) -> None:
         _, _, _, region, account, _ = arn.split(":", 5)
         clear_tags(call.tx, account, region, arn)
         put_tags(call.tx, account, region, arn, tags)
-
-
-def _tags_to_wire(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    return [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
 
 
 OPERATIONS: Final[Mapping[str, Handler]] = {
