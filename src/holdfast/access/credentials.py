@@ -165,6 +165,21 @@ def owner_of(tx: sa.Connection, account: str, key_id: str) -> str | None:
     return found.key.user_name
 
 
+def owner_account(tx: sa.Connection, key_id: str) -> str:
+    """Return the account that an access key, also a session's, belongs to.
+
+    Raises:
+        IdentityNotFoundError: there is no such key.
+    """
+    key = credential_store.find_key(tx, key_id)
+    if key is not None:
+        return key.key.account
+    session = credential_store.find_session(tx, key_id)
+    if session is None:
+        raise IdentityNotFoundError(f"The Access Key with id {key_id} cannot be found.")
+    return session.session.account
+
+
 def set_key_active(tx: sa.Connection, account: str, user_name: str | None, key_id: str, *, active: bool) -> None:
     """Let requests signed with a key be heard, or not any more; it binds the next request."""
     key = get_access_key(tx, account, user_name, key_id)

@@ -36,6 +36,7 @@ from holdfast.access.store import access_version, find_role, find_user
 from holdfast.core.errors import DeniedError
 from holdfast.database.values import FOREVER
 from holdfast.server.operations import RULES, Check, Scene
+from holdfast.server.operations.scene import Value
 from holdfast.wire.application import Credential
 from holdfast.wire.call import Call, Instance
 from holdfast.wire.errors import ExpiredSessionError
@@ -335,11 +336,9 @@ def _remember(memory: dict[_K, _V], key: _K, value: _V) -> None:
     memory[key] = value
 
 
-def _common_values(
-    call: Call, parameters: Mapping[str, Any]
-) -> dict[str, str | bool | int | datetime | tuple[str, ...]]:
+def _common_values(call: Call, parameters: Mapping[str, Any]) -> dict[str, Value]:
     tags = _request_tags(parameters)
-    values: dict[str, str | bool | int | datetime | tuple[str, ...]] = {
+    values: dict[str, Value] = {
         "aws:CurrentTime": call.now,
         "aws:EpochTime": int(call.now.timestamp()),
         "aws:RequestedRegion": call.region,

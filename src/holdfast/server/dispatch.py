@@ -77,7 +77,7 @@ class Dispatcher:
         except DeniedError as refusal:
             with self.instance.database.transaction() as tx:
                 call = self._call(tx, received, caller)
-                record(tx, _entry(call, parameters, Decision.REFUSED, str(refusal)))
+                record(tx, _entry(call, parameters, Decision.REFUSED, getattr(refusal, "explanation", str(refusal))))
             raise
 
     def _change(

@@ -9,6 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from holdfast.access.credentials import SessionRefusedError
+from holdfast.access.model import MalformedPolicyError
+from holdfast.access.model.identity import InvalidNameError, ProtectedIdentityError
+from holdfast.access.tag import InvalidTagError
 from holdfast.core.errors import (
     AlreadyExistsError,
     ConflictError,
@@ -21,6 +25,8 @@ from holdfast.core.errors import (
     NotFoundError,
     UnavailableError,
 )
+from holdfast.key.model import IncorrectKeyError, InvalidCiphertextError, KeyDisabledError
+from holdfast.key.service import InvalidAliasError
 from holdfast.organization import errors as organization
 from holdfast.wire.jsonbody import MalformedBodyError
 from holdfast.wire.model import Service
@@ -121,6 +127,29 @@ CODES: dict[type[Exception], dict[str, Code]] = {
         "backup": Code("ExpiredTokenException", 403),
         "holdfast": Code("ExpiredTokenException", 403),
     },
+    MalformedPolicyError: {
+        EVERYWHERE: Code("MalformedPolicyDocumentException"),
+        "backup": Code("InvalidParameterValueException"),
+        "holdfast": Code("ValidationException"),
+        "iam": Code("MalformedPolicyDocument"),
+        "sts": Code("MalformedPolicyDocument"),
+    },
+    InvalidNameError: {EVERYWHERE: Code("ValidationException"), "iam": Code("ValidationError")},
+    InvalidTagError: {
+        EVERYWHERE: Code("ValidationException"),
+        "backup": Code("InvalidParameterValueException"),
+        "iam": Code("InvalidInput"),
+        "kms": Code("TagException"),
+        "organizations": Code("InvalidInputException", members={"Reason": "INVALID_PATTERN"}),
+        "resourcegroupstaggingapi": Code("InvalidParameterException"),
+        "sts": Code("ValidationError"),
+    },
+    ProtectedIdentityError: {EVERYWHERE: Code("InvalidRequestException"), "iam": Code("UnmodifiableEntity")},
+    SessionRefusedError: {EVERYWHERE: Code("ValidationError")},
+    IncorrectKeyError: {EVERYWHERE: Code("IncorrectKeyException")},
+    InvalidAliasError: {EVERYWHERE: Code("InvalidAliasNameException")},
+    InvalidCiphertextError: {EVERYWHERE: Code("InvalidCiphertextException")},
+    KeyDisabledError: {EVERYWHERE: Code("InvalidRequestException"), "kms": Code("DisabledException")},
     # Clients call again after a 500; damaged bytes do not mend by that, so these are refusals.
     DamagedError: {EVERYWHERE: Code("InvalidResourceStateException"), "kms": Code("KMSInvalidStateException")},
     UnavailableError: {
