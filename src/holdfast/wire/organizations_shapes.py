@@ -37,7 +37,7 @@ def organization_for(
     return authority.organization_for(
         call.tx,
         call.caller,
-        f"organizations:{call.operation}",
+        f"{call.service}:{call.operation}",
         reach,
         name_resources=name_resources,
         values=values_of({f"organizations:{name}": value for name, value in values.items()}),
@@ -64,12 +64,17 @@ def listed(
     name: str,
     fetch: Callable[[Position, int], Page[_Item]],
     to_wire: Callable[[_Item], Any],
+    *,
+    page: int = _PAGE,
 ) -> dict[str, Any]:
-    """Return the page that the request asks for, as the member `name`, with the token of the next one."""
+    """Return the page that the request asks for, as the member `name`, with the token of the next one.
+
+    `page` is how many items a page has where the request does not say.
+    """
     filters = {member: value for member, value in shape.items() if member not in _PAGING}
     position = call.page_position(filters, shape.get("NextToken"))
-    page = fetch(position, shape.get("MaxResults", _PAGE))
-    return {name: [to_wire(item) for item in page.items], "NextToken": call.page_token(filters, page.position)}
+    found = fetch(position, shape.get("MaxResults", page))
+    return {name: [to_wire(item) for item in found.items], "NextToken": call.page_token(filters, found.position)}
 
 
 def organization_to_wire(call: Call, organization: Organization, *, narrow: bool = False) -> dict[str, Any]:

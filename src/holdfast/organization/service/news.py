@@ -3,16 +3,14 @@
 from datetime import datetime
 
 import sqlalchemy as sa
-from sqlalchemy import text
 
+from holdfast.access.store import raise_access_version
 from holdfast.database.outbox import publish
 from holdfast.organization.model.tree import Unit
 
 ACCOUNT_JOINED = "AccountJoined"
 ACCOUNT_MOVED = "AccountMoved"
 ACCOUNT_LEFT = "AccountLeft"
-
-_RAISE_ACCESS_VERSION = text("UPDATE access_version SET version = version + 1 WHERE id = 1")
 
 
 def tell_joined(tx: sa.Connection, account_id: str, unit: Unit, *, now: datetime) -> None:
@@ -39,7 +37,7 @@ def tell_left(tx: sa.Connection, account_id: str, organization_id: str, *, now: 
 
 def forget_decisions(tx: sa.Connection) -> None:
     """Make every process decide anew who may do what: something changed that decisions rest on."""
-    tx.execute(_RAISE_ACCESS_VERSION)
+    raise_access_version(tx)
 
 
 def _tell(tx: sa.Connection, kind: str, body: dict[str, str], *, now: datetime) -> None:

@@ -68,7 +68,8 @@ _INSERT_REQUEST = text("""
     VALUES (:id, :organization, :account, :name, :email, :state, :failure, :requested, :completed, :gov_cloud)""")
 
 
-def _account(row: Any) -> Account:
+def account_of(row: Any) -> Account:
+    """Return the account that a row of all its columns and of its placement holds."""
     return Account(
         id=row.id,
         name=row.name,
@@ -89,7 +90,7 @@ def _account(row: Any) -> Account:
 
 def _one(tx: sa.Connection, statement: sa.TextClause, **given: str) -> Account | None:
     row = tx.execute(statement, {**given, "forever": FOREVER}).one_or_none()
-    return None if row is None else _account(row)
+    return None if row is None else account_of(row)
 
 
 def find_account(tx: sa.Connection, account_id: str) -> Account | None:
@@ -120,7 +121,7 @@ def find_account_by_external_id(tx: sa.Connection, external_id: str) -> Account 
 
 def accounts_by_id(tx: sa.Connection, account_ids: Sequence[str]) -> list[Account]:
     """Return those of the accounts that exist, by id."""
-    return [_account(row) for row in tx.execute(_BY_IDS, {"ids": list(account_ids), "forever": FOREVER})]
+    return [account_of(row) for row in tx.execute(_BY_IDS, {"ids": list(account_ids), "forever": FOREVER})]
 
 
 def accounts_in(tx: sa.Connection, organization_id: str, *, after: Position, limit: int) -> Page[Account]:
@@ -136,7 +137,7 @@ def accounts_in(tx: sa.Connection, organization_id: str, *, after: Position, lim
             "forever": FOREVER,
         },
     )
-    return page_of([_account(row) for row in found], limit, lambda a: [stamp_or_none(a.joined_at), a.id])
+    return page_of([account_of(row) for row in found], limit, lambda a: [stamp_or_none(a.joined_at), a.id])
 
 
 def accounts_under(tx: sa.Connection, unit_id: str, *, after: Position, limit: int) -> Page[Account]:
@@ -146,7 +147,7 @@ def accounts_under(tx: sa.Connection, unit_id: str, *, after: Position, limit: i
         _UNDER,
         {"unit": unit_id, "after_at": after_at, "after_id": after_id, "limit": limit + 1, "forever": FOREVER},
     )
-    return page_of([_account(row) for row in found], limit, lambda a: [stamp_or_none(a.placed_at), a.id])
+    return page_of([account_of(row) for row in found], limit, lambda a: [stamp_or_none(a.placed_at), a.id])
 
 
 def count_accounts(tx: sa.Connection, organization_id: str) -> int:

@@ -82,7 +82,8 @@ def _organization(row: Any) -> Organization:
     )
 
 
-def _unit(row: Any) -> Unit:
+def unit_of(row: Any) -> Unit:
+    """Return the unit that a row of all its columns holds."""
     return Unit(
         id=row.id,
         organization_id=row.organization_id,
@@ -159,7 +160,7 @@ def find_unit(tx: sa.Connection, organization_id: str, unit_id: str) -> Unit | N
     """Return the root or a unit of an organization."""
     found = {"organization": organization_id, "id": unit_id, "forever": FOREVER}
     row = tx.execute(_UNIT_BY_ID, found).one_or_none()
-    return None if row is None else _unit(row)
+    return None if row is None else unit_of(row)
 
 
 def find_path(tx: sa.Connection, organization_id: str, unit_id: str) -> str | None:
@@ -170,7 +171,7 @@ def find_path(tx: sa.Connection, organization_id: str, unit_id: str) -> str | No
 def units_by_id(tx: sa.Connection, organization_id: str, unit_ids: Sequence[str]) -> list[Unit]:
     """Return those of the units that exist, in no particular order."""
     found = {"organization": organization_id, "ids": list(unit_ids), "forever": FOREVER}
-    return [_unit(row) for row in tx.execute(_UNITS_BY_ID, found)]
+    return [unit_of(row) for row in tx.execute(_UNITS_BY_ID, found)]
 
 
 def units_under(tx: sa.Connection, organization_id: str, parent_id: str, *, after: Position, limit: int) -> Page[Unit]:
@@ -187,7 +188,7 @@ def units_under(tx: sa.Connection, organization_id: str, parent_id: str, *, afte
             "forever": FOREVER,
         },
     )
-    return page_of([_unit(row) for row in found], limit, lambda unit: [stamp(unit.created_at), unit.id])
+    return page_of([unit_of(row) for row in found], limit, lambda unit: [stamp(unit.created_at), unit.id])
 
 
 def count_units(tx: sa.Connection, organization_id: str) -> int:

@@ -72,9 +72,18 @@ def _holdfast_rules() -> dict[str, Rule]:
             name = f"{verb}{noun}"
             rules[name] = Rule(_named(f"holdfast:{name}", kind, member), changing=not name.startswith(_READING))
         rules[f"List{noun}s"] = reading(on_everything(f"holdfast:List{noun}s"))
-    for name in ("ExplainEffectivePolicy", "ListStorages", "ExplainAccess", "WhoCan"):
+    for name in (
+        "DescribeAccount",
+        "ExplainAccess",
+        "ExplainEffectivePolicy",
+        "GetOrganizationTree",
+        "ListAccounts",
+        "ListStorages",
+        "WhoCan",
+    ):
         rules[name] = reading(on_everything(f"holdfast:{name}"))
-    rules["ImportAccount"] = Rule(on_everything("holdfast:ImportAccount"))
+    for name in ("ImportAccount", "PutAccountNames"):
+        rules[name] = Rule(on_everything(f"holdfast:{name}"))
     return rules
 
 
