@@ -177,6 +177,7 @@ class FileSource:
             # The root of a tree has no entry of its own, so what it looked like is said here.
             found["holdfast:root-mode"] = f"{stat.S_IMODE(self._status.st_mode):04o}"
             found["holdfast:root-owner"] = f"{self._status.st_uid}:{self._status.st_gid}"
+            found["holdfast:root-mtime"] = str(self._status.st_mtime_ns)
         return found
 
     def _let_go(self) -> None:

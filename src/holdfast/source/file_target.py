@@ -128,6 +128,9 @@ class FileTarget:
             os.fchown(target, *owner)
         if mode is not None:
             os.fchmod(target, mode)
+        changed_at = self._wanted.root_mtime_ns
+        if changed_at is not None:  # last, since moving things into the directory changes it
+            os.utime(target, ns=(changed_at, changed_at))
 
     def _remove_staging(self, target: int) -> None:
         try:

@@ -18,6 +18,7 @@ from holdfast.source.protocol import OptionRefusedError
 TARGET_URL: Final = "holdfast:target-url"
 ROOT_MODE: Final = "holdfast:root-mode"
 ROOT_OWNER: Final = "holdfast:root-owner"
+ROOT_MTIME: Final = "holdfast:root-mtime"
 _NEW: Final = "newFileSystem"
 _EXISTING: Final = "file-system-id"
 _ITEMS: Final = "ItemsToRestore"
@@ -33,7 +34,7 @@ _WITHOUT_MEANING: Final = frozenset(
         "aws:backup:request-id",
     }
 )
-_KNOWN: Final = _WITHOUT_MEANING | {TARGET_URL, ROOT_MODE, ROOT_OWNER, _NEW, _EXISTING, _ITEMS}
+_KNOWN: Final = _WITHOUT_MEANING | {TARGET_URL, ROOT_MODE, ROOT_OWNER, ROOT_MTIME, _NEW, _EXISTING, _ITEMS}
 MISSING_ROLES: Final = "createMissingRoles"
 LOCALE: Final = "holdfast:locale"
 _DATABASE_KEYS: Final = (TARGET_URL, LOCALE, MISSING_ROLES, "aws:backup:request-id", "vpcId")
@@ -54,6 +55,7 @@ class FileRestore:
     """The paths that are wanted; none means everything."""
     root_mode: int | None = None
     root_owner: tuple[int, int] | None = None
+    root_mtime_ns: int | None = None
 
 
 def file_restore(metadata: Mapping[str, str]) -> FileRestore:
@@ -81,7 +83,7 @@ def file_restore(metadata: Mapping[str, str]) -> FileRestore:
         target = location(url)
         if target.scheme is not Scheme.FILE:
             raise OptionRefusedError(f"{TARGET_URL} is a file:/// URL for file trees, not {url!r}")
-        return FileRestore(target, None, items, _root_mode(metadata), _root_owner(metadata))
+        return FileRestore(target, None, items, _root_mode(metadata), _root_owner(metadata), _root_mtime(metadata))
     if url is not None:
         raise OptionRefusedError(f"{TARGET_URL} goes with newFileSystem true; leave one of the two out")
     if not metadata.get(_EXISTING):
@@ -191,3 +193,12 @@ def _root_owner(metadata: Mapping[str, str]) -> tuple[int, int] | None:
     if not (colon and uid.isdigit() and gid.isdigit() and max(int(uid), int(gid)) < 2**32 - 1):
         raise OptionRefusedError(f"{ROOT_OWNER} is two numbers, such as 33:33, not {text!r}")
     return int(uid), int(gid)
+
+
+def _root_mtime(metadata: Mapping[str, str]) -> int | None:
+    text = metadata.get(ROOT_MTIME)
+    if text is None:
+        return None
+    if not re.fullmatch(r"-?[0-9]{1,19}", text):
+        raise OptionRefusedError(f"{ROOT_MTIME} is nanoseconds since 1970, not {text!r}")
+    return int(text)
