@@ -28,6 +28,19 @@ from holdfast.core.errors import (
 from holdfast.key.model import IncorrectKeyError, InvalidCiphertextError, KeyDisabledError
 from holdfast.key.service import InvalidAliasError
 from holdfast.organization import errors as organization
+from holdfast.policy.errors import (
+    DuplicateAttachmentError,
+    DuplicatePolicyError,
+    EffectivePolicyNotFoundError,
+    PolicyInUseError,
+    PolicyNotAttachedError,
+    PolicyNotFoundError,
+    PolicyTypeAlreadyEnabledError,
+    PolicyTypeNotAvailableError,
+    PolicyTypeNotEnabledError,
+    ResourcePolicyNotFoundError,
+)
+from holdfast.policy.model.document import MalformedPolicyError
 from holdfast.wire.jsonbody import MalformedBodyError
 from holdfast.wire.model import Service
 from holdfast.wire.paging import InvalidPageTokenError
@@ -164,6 +177,44 @@ CODES: dict[type[Exception], dict[str, Code]] = {
         "iam": Code("Throttling", 400),
         "organizations": Code("TooManyRequestsException"),
         "sts": Code("Throttling", 400),
+    },
+    MalformedPolicyError: {
+        EVERYWHERE: Code("ValidationException"),
+        "organizations": Code("MalformedPolicyDocumentException"),
+    },
+    PolicyNotFoundError: {
+        EVERYWHERE: Code("ResourceNotFoundException"),
+        "organizations": Code("PolicyNotFoundException"),
+    },
+    PolicyNotAttachedError: {
+        EVERYWHERE: Code("ResourceNotFoundException"),
+        "organizations": Code("PolicyNotAttachedException"),
+    },
+    EffectivePolicyNotFoundError: {
+        EVERYWHERE: Code("ResourceNotFoundException"),
+        "organizations": Code("EffectivePolicyNotFoundException"),
+    },
+    ResourcePolicyNotFoundError: {
+        EVERYWHERE: Code("ResourceNotFoundException"),
+        "organizations": Code("ResourcePolicyNotFoundException"),
+    },
+    DuplicatePolicyError: {EVERYWHERE: Code("ConflictException"), "organizations": Code("DuplicatePolicyException")},
+    DuplicateAttachmentError: {
+        EVERYWHERE: Code("ConflictException"),
+        "organizations": Code("DuplicatePolicyAttachmentException"),
+    },
+    PolicyInUseError: {EVERYWHERE: Code("InvalidRequestException"), "organizations": Code("PolicyInUseException")},
+    PolicyTypeAlreadyEnabledError: {
+        EVERYWHERE: Code("InvalidRequestException"),
+        "organizations": Code("PolicyTypeAlreadyEnabledException"),
+    },
+    PolicyTypeNotEnabledError: {
+        EVERYWHERE: Code("InvalidRequestException"),
+        "organizations": Code("PolicyTypeNotEnabledException"),
+    },
+    PolicyTypeNotAvailableError: {
+        EVERYWHERE: Code("InvalidRequestException"),
+        "organizations": Code("PolicyTypeNotAvailableForOrganizationException"),
     },
     UnsupportedOperationError: {
         EVERYWHERE: Code("UnsupportedOperationException"),
