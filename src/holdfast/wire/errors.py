@@ -28,19 +28,8 @@ from holdfast.core.errors import (
 from holdfast.key.model import IncorrectKeyError, InvalidCiphertextError, KeyDisabledError
 from holdfast.key.service import InvalidAliasError
 from holdfast.organization import errors as organization
-from holdfast.policy.errors import (
-    DuplicateAttachmentError,
-    DuplicatePolicyError,
-    EffectivePolicyNotFoundError,
-    PolicyInUseError,
-    PolicyNotAttachedError,
-    PolicyNotFoundError,
-    PolicyTypeAlreadyEnabledError,
-    PolicyTypeNotAvailableError,
-    PolicyTypeNotEnabledError,
-    ResourcePolicyNotFoundError,
-)
-from holdfast.policy.model.document import MalformedPolicyError
+from holdfast.policy import errors as policy
+from holdfast.policy.model.document import MalformedPolicyError as MalformedOrganizationPolicyError
 from holdfast.wire.jsonbody import MalformedBodyError
 from holdfast.wire.model import Service
 from holdfast.wire.paging import InvalidPageTokenError
@@ -178,44 +167,6 @@ CODES: dict[type[Exception], dict[str, Code]] = {
         "organizations": Code("TooManyRequestsException"),
         "sts": Code("Throttling", 400),
     },
-    MalformedPolicyError: {
-        EVERYWHERE: Code("ValidationException"),
-        "organizations": Code("MalformedPolicyDocumentException"),
-    },
-    PolicyNotFoundError: {
-        EVERYWHERE: Code("ResourceNotFoundException"),
-        "organizations": Code("PolicyNotFoundException"),
-    },
-    PolicyNotAttachedError: {
-        EVERYWHERE: Code("ResourceNotFoundException"),
-        "organizations": Code("PolicyNotAttachedException"),
-    },
-    EffectivePolicyNotFoundError: {
-        EVERYWHERE: Code("ResourceNotFoundException"),
-        "organizations": Code("EffectivePolicyNotFoundException"),
-    },
-    ResourcePolicyNotFoundError: {
-        EVERYWHERE: Code("ResourceNotFoundException"),
-        "organizations": Code("ResourcePolicyNotFoundException"),
-    },
-    DuplicatePolicyError: {EVERYWHERE: Code("ConflictException"), "organizations": Code("DuplicatePolicyException")},
-    DuplicateAttachmentError: {
-        EVERYWHERE: Code("ConflictException"),
-        "organizations": Code("DuplicatePolicyAttachmentException"),
-    },
-    PolicyInUseError: {EVERYWHERE: Code("InvalidRequestException"), "organizations": Code("PolicyInUseException")},
-    PolicyTypeAlreadyEnabledError: {
-        EVERYWHERE: Code("InvalidRequestException"),
-        "organizations": Code("PolicyTypeAlreadyEnabledException"),
-    },
-    PolicyTypeNotEnabledError: {
-        EVERYWHERE: Code("InvalidRequestException"),
-        "organizations": Code("PolicyTypeNotEnabledException"),
-    },
-    PolicyTypeNotAvailableError: {
-        EVERYWHERE: Code("InvalidRequestException"),
-        "organizations": Code("PolicyTypeNotAvailableForOrganizationException"),
-    },
     UnsupportedOperationError: {
         EVERYWHERE: Code("UnsupportedOperationException"),
         "organizations": Code("UnsupportedAPIEndpointException"),
@@ -267,6 +218,17 @@ _ORGANIZATIONS_CODES: dict[type[HoldfastError], str] = {
     organization.OrganizationInputError: "InvalidInputException",
     organization.ConstraintError: "ConstraintViolationException",
     organization.HandshakeConstraintError: "HandshakeConstraintViolationException",
+    policy.DuplicateAttachmentError: "DuplicatePolicyAttachmentException",
+    policy.DuplicatePolicyError: "DuplicatePolicyException",
+    policy.EffectivePolicyNotFoundError: "EffectivePolicyNotFoundException",
+    policy.PolicyInUseError: "PolicyInUseException",
+    policy.PolicyNotAttachedError: "PolicyNotAttachedException",
+    policy.PolicyNotFoundError: "PolicyNotFoundException",
+    policy.PolicyTypeAlreadyEnabledError: "PolicyTypeAlreadyEnabledException",
+    policy.PolicyTypeNotAvailableError: "PolicyTypeNotAvailableForOrganizationException",
+    policy.PolicyTypeNotEnabledError: "PolicyTypeNotEnabledException",
+    policy.ResourcePolicyNotFoundError: "ResourcePolicyNotFoundException",
+    MalformedOrganizationPolicyError: "MalformedPolicyDocumentException",
 }
 
 

@@ -6,6 +6,7 @@ from typing import Final
 from holdfast.wire import (
     organizations_accounts,
     organizations_delegation,
+    organizations_policies,
     organizations_tree,
 )
 from holdfast.wire.call import Handler
@@ -14,4 +15,5 @@ OPERATIONS: Final[Mapping[str, Handler]] = {
     **organizations_tree.OPERATIONS,
     **organizations_accounts.OPERATIONS,
     **organizations_delegation.OPERATIONS,
+    **organizations_policies.OPERATIONS,
 }
