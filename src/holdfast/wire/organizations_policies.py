@@ -6,12 +6,11 @@ from typing import Any, Final
 from holdfast.core.paging import page_of
 from holdfast.database.values import stamp
 from holdfast.organization.errors import AccountNotFoundError, TargetNotFoundError
-from holdfast.organization.model.limits import LIMITS
 from holdfast.organization.model.names import OrganizationArns
 from holdfast.organization.model.tree import NodeKind, Organization, kind_of
 from holdfast.organization.service import accounts, tree
 from holdfast.organization.service.authority import Reach
-from holdfast.organization.service.tags import drop_tags, set_first_tags
+from holdfast.organization.service.tags import tag, tags_on, untag
 from holdfast.policy import service, store
 from holdfast.policy.effective import accounts_with_invalid_policy, effective_policy
 from holdfast.policy.errors import PolicyInputError, PolicyInputReason
@@ -42,7 +41,8 @@ def create_policy(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
         regions=call.instance.settings.regions.keys(),
         now=call.now,
     )
-    set_first_tags(call.tx, organization, policy.id, tags, LIMITS)
+    if tags:
+        tag(call.tx, organization, policy.id, tags)
     return {"Policy": _policy_to_wire(arns_of(call, organization), policy)}
 
 
@@ -65,7 +65,8 @@ def update_policy(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
 def delete_policy(call: Call, shape: dict[str, Any]) -> None:
     """Delete a policy that is attached nowhere."""
     organization, policy = _organization_and_policy(call, shape, Reach.DELEGABLE)
-    drop_tags(call.tx, organization, policy.id)
+    if not policy.aws_managed:
+        untag(call.tx, organization, policy.id, list(tags_on(call.tx, organization, policy.id)))
     service.delete_policy(call.tx, organization.id, policy.id, now=call.now)
 
 
@@ -229,7 +230,7 @@ def put_resource_policy(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     tags = tags_from_wire(shape)
     policy = service.put_resource_policy(call.tx, organization.id, shape["Content"], now=call.now)
     if tags:
-        set_first_tags(call.tx, organization, policy.id, tags, LIMITS)
+        tag(call.tx, organization, policy.id, tags)
     return {"ResourcePolicy": _resource_policy_to_wire(arns_of(call, organization), policy)}
 
 
@@ -244,7 +245,7 @@ def delete_resource_policy(call: Call, _shape: dict[str, Any]) -> None:
     """Delete the organization's resource policy."""
     organization = organization_for(call, Reach.MANAGEMENT)
     policy = service.get_resource_policy(call.tx, organization.id)
-    drop_tags(call.tx, organization, policy.id)
+    untag(call.tx, organization, policy.id, list(tags_on(call.tx, organization, policy.id)))
     service.delete_resource_policy(call.tx, organization.id)
 
 
