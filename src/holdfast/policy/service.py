@@ -202,12 +202,23 @@ def attach_policy(tx: sa.Connection, organization_id: str, policy_id: str, targe
     """
     store.lock_organization(tx, organization_id)
     policy = get_policy(tx, organization_id, policy_id)
-    target = get_target(tx, organization_id, target_id)
+    target, _ = attachable(tx, policy, target_id)
+    store.attach(tx, organization_id, policy.type, policy_id, target_id, now=now)
+    _attachments_changed(tx, organization_id, KINDS[policy.type], target, now=now)
+
+
+def attachable(tx: sa.Connection, policy: Policy, target_id: str) -> tuple[Target, list[str]]:
+    """Return the node that a policy can be attached to, with the policies of its type attached there in order.
+
+    Raises:
+        TargetNotFoundError, PolicyTypeNotEnabledError, DuplicateAttachmentError, PolicyConstraintError: it cannot.
+    """
+    target = get_target(tx, policy.organization_id, target_id)
     kind = KINDS[policy.type]
-    if not store.is_enabled(tx, organization_id, policy.type):
+    if not store.is_enabled(tx, policy.organization_id, policy.type):
         raise PolicyTypeNotEnabledError
-    attached = store.attachments(tx, organization_id, policy.type, [target_id]).get(target_id, [])
-    if policy_id in attached:
+    attached = store.attachments(tx, policy.organization_id, policy.type, [target_id]).get(target_id, [])
+    if policy.id in attached:
         raise DuplicateAttachmentError
     if len(attached) >= kind.most_attached_to_a_node:
         raise PolicyConstraintError(
@@ -215,8 +226,7 @@ def attach_policy(tx: sa.Connection, organization_id: str, policy_id: str, targe
             "You have exceeded the number of policies of this type that may be attached to an entity "
             f"({kind.most_attached_to_a_node}).",
         )
-    store.attach(tx, organization_id, policy.type, policy_id, target_id, now=now)
-    _attachments_changed(tx, organization_id, kind, target, now=now)
+    return target, attached
 
 
 def detach_policy(tx: sa.Connection, organization_id: str, policy_id: str, target_id: str, *, now: datetime) -> None:
@@ -230,10 +240,20 @@ def detach_policy(tx: sa.Connection, organization_id: str, policy_id: str, targe
     """
     store.lock_organization(tx, organization_id)
     policy = get_policy(tx, organization_id, policy_id)
-    target = get_target(tx, organization_id, target_id)
-    kind = KINDS[policy.type]
-    attached = store.attachments(tx, organization_id, policy.type, [target_id]).get(target_id, [])
-    if policy_id not in attached:
+    target, _ = detachable(tx, policy, target_id)
+    store.detach(tx, organization_id, policy_id, target_id, now=now)
+    _attachments_changed(tx, organization_id, KINDS[policy.type], target, now=now)
+
+
+def detachable(tx: sa.Connection, policy: Policy, target_id: str) -> tuple[Target, list[str]]:
+    """Return the node that a policy can be detached from, with the policies of its type attached there in order.
+
+    Raises:
+        TargetNotFoundError, PolicyNotAttachedError, PolicyInputError, PolicyConstraintError: it cannot.
+    """
+    target = get_target(tx, policy.organization_id, target_id)
+    attached = store.attachments(tx, policy.organization_id, policy.type, [target_id]).get(target_id, [])
+    if policy.id not in attached:
         raise PolicyNotAttachedError
     if policy.type == RESOURCE_CONTROL and policy.aws_managed:
         raise PolicyInputError(
@@ -244,8 +264,7 @@ def detach_policy(tx: sa.Connection, organization_id: str, policy_id: str, targe
             PolicyConstraint.MIN_POLICY_TYPE_ATTACHMENT_LIMIT_EXCEEDED,
             "You can't detach the last service control policy of an entity. Attach another one first.",
         )
-    store.detach(tx, organization_id, policy_id, target_id, now=now)
-    _attachments_changed(tx, organization_id, kind, target, now=now)
+    return target, attached
 
 
 def _attachments_changed(tx: sa.Connection, organization_id: str, kind: Kind, target: Target, *, now: datetime) -> None:

@@ -28,6 +28,8 @@ from holdfast.core.errors import (
 from holdfast.key.model import IncorrectKeyError, InvalidCiphertextError, KeyDisabledError
 from holdfast.key.service import InvalidAliasError
 from holdfast.organization import errors as organization
+from holdfast.policy import errors as policy
+from holdfast.policy.model.document import MalformedPolicyError as MalformedOrganizationPolicyError
 from holdfast.recovery.hold import HoldReleasedError
 from holdfast.recovery.model import PointBusyError
 from holdfast.vault.ledger import CatalogueBehindError
@@ -223,6 +225,17 @@ _ORGANIZATIONS_CODES: dict[type[HoldfastError], str] = {
     organization.OrganizationInputError: "InvalidInputException",
     organization.ConstraintError: "ConstraintViolationException",
     organization.HandshakeConstraintError: "HandshakeConstraintViolationException",
+    policy.DuplicateAttachmentError: "DuplicatePolicyAttachmentException",
+    policy.DuplicatePolicyError: "DuplicatePolicyException",
+    policy.EffectivePolicyNotFoundError: "EffectivePolicyNotFoundException",
+    policy.PolicyInUseError: "PolicyInUseException",
+    policy.PolicyNotAttachedError: "PolicyNotAttachedException",
+    policy.PolicyNotFoundError: "PolicyNotFoundException",
+    policy.PolicyTypeAlreadyEnabledError: "PolicyTypeAlreadyEnabledException",
+    policy.PolicyTypeNotAvailableError: "PolicyTypeNotAvailableForOrganizationException",
+    policy.PolicyTypeNotEnabledError: "PolicyTypeNotEnabledException",
+    policy.ResourcePolicyNotFoundError: "ResourcePolicyNotFoundException",
+    MalformedOrganizationPolicyError: "MalformedPolicyDocumentException",
 }
 
 

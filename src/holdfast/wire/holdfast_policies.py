@@ -5,11 +5,12 @@ from typing import Any, Final
 
 import orjson
 
-from holdfast.policy import effective
+from holdfast.organization.service.authority import Reach
+from holdfast.policy import effective, service
 from holdfast.policy.model.document import Operator
 from holdfast.policy.model.merge import Leaf, Step
 from holdfast.wire.call import Call, Handler
-from holdfast.wire.organizations_policies import readable_account
+from holdfast.wire.organizations_shapes import organization_for
 
 _PAGE: Final = 500
 
@@ -18,7 +19,8 @@ def explain_effective_policy(call: Call, shape: dict[str, Any]) -> dict[str, Any
     """Explain the effective policy of an account: each value, who set it, what it overrode, who may still change it."""
     account = shape["TargetId"]
     policy_type = shape.get("PolicyType", "BACKUP_POLICY")
-    readable_account(call, account)
+    if account != call.caller.account:
+        service.get_target(call.tx, organization_for(call, Reach.READER).id, account)
     found = effective.explain(call.tx, account, policy_type, at=call.now)
     filters = {"TargetId": account, "PolicyType": policy_type}
     start = call.page_position(filters, shape.get("NextToken")) or 0

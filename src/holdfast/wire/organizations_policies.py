@@ -1,56 +1,54 @@
-"""Policies, their attachments and what comes of them, on the `organizations` API."""
+"""Policies on the `organizations` API: of every type, attached to nodes, switched on and off, and what they come to."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
-from holdfast.access.tag import put_tags
+from holdfast.core.paging import page_of
 from holdfast.database.values import stamp
-from holdfast.organization.model.tree import Organization
+from holdfast.organization.errors import AccountNotFoundError, TargetNotFoundError
+from holdfast.organization.model.names import OrganizationArns
+from holdfast.organization.model.tree import NodeKind, Organization, kind_of
+from holdfast.organization.service import accounts, tree
 from holdfast.organization.service.authority import Reach
-from holdfast.organization.service.membership import membership_of
-from holdfast.organization.service.tree import placement_of
-from holdfast.policy import effective, service, store
+from holdfast.organization.service.tags import tag, tags_on, untag
+from holdfast.policy import service, store
+from holdfast.policy.effective import accounts_with_invalid_policy, effective_policy
 from holdfast.policy.errors import PolicyInputError, PolicyInputReason
-from holdfast.policy.model.kind import KINDS
+from holdfast.policy.model.kind import KINDS, SERVICE_CONTROL
+from holdfast.policy.model.validation import ValidationError
+from holdfast.policy.service import ResourcePolicy
 from holdfast.policy.store import Policy, Target
 from holdfast.wire.call import Call, Handler
-from holdfast.wire.organizations_shapes import arns_of, organization_for, tags_from_wire
+from holdfast.wire.organizations_shapes import account_to_wire, arns_of, listed, organization_for, tags_from_wire
 
 _PAGE: Final = 20
-_Item = TypeVar("_Item")
-
-
-def _managed_by(call: Call, policy_type: str | None = None) -> Organization:
-    return organization_for(call, Reach.DELEGABLE, PolicyType=policy_type)
-
-
-def _policy_of(call: Call, policy_id: str) -> tuple[Organization, Policy]:
-    organization = organization_for(call, Reach.DELEGABLE)
-    return organization, service.get_policy(call.tx, organization.id, policy_id)
 
 
 def create_policy(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
-    """Store a policy."""
-    organization = _managed_by(call, shape["Type"])
+    """Store a policy; it does nothing until it is attached."""
+    policy_type = shape["Type"]
+    organization = organization_for(
+        call, Reach.DELEGABLE, _named(call, lambda arns: [arns.policy(policy_type, "*")]), PolicyType=policy_type
+    )
+    tags = tags_from_wire(shape)
     policy = service.create_policy(
         call.tx,
         organization.id,
-        shape["Type"],
+        policy_type,
         shape["Name"],
         shape["Description"],
         shape["Content"],
-        regions=call.instance.settings.regions,
+        regions=call.instance.settings.regions.keys(),
         now=call.now,
     )
-    tags = tags_from_wire(shape)
     if tags:
-        put_tags(call.tx, organization.management_account, "", policy_arn(call, organization, policy), tags)
-    return {"Policy": _policy_to_wire(call, organization, policy)}
+        tag(call.tx, organization, policy.id, tags)
+    return {"Policy": _policy_to_wire(arns_of(call, organization), policy)}
 
 
 def update_policy(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
-    """Change a policy; what follows from it holds at once."""
-    organization, _ = _policy_of(call, shape["PolicyId"])
+    """Change a policy's name, description or content, and with it the effective policies below it."""
+    organization, _ = _organization_and_policy(call, shape, Reach.DELEGABLE)
     policy = service.update_policy(
         call.tx,
         organization.id,
@@ -58,218 +56,273 @@ def update_policy(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
         name=shape.get("Name"),
         description=shape.get("Description"),
         content=shape.get("Content"),
-        regions=call.instance.settings.regions,
+        regions=call.instance.settings.regions.keys(),
         now=call.now,
     )
-    return {"Policy": _policy_to_wire(call, organization, policy)}
-
-
-def describe_policy(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
-    """Give a policy with its document."""
-    organization, policy = _policy_of(call, shape["PolicyId"])
-    return {"Policy": _policy_to_wire(call, organization, policy)}
+    return {"Policy": _policy_to_wire(arns_of(call, organization), policy)}
 
 
 def delete_policy(call: Call, shape: dict[str, Any]) -> None:
     """Delete a policy that is attached nowhere."""
-    organization, _ = _policy_of(call, shape["PolicyId"])
-    service.delete_policy(call.tx, organization.id, shape["PolicyId"], now=call.now)
+    organization, policy = _organization_and_policy(call, shape, Reach.DELEGABLE)
+    if not policy.aws_managed:
+        untag(call.tx, organization, policy.id, list(tags_on(call.tx, organization, policy.id)))
+    service.delete_policy(call.tx, organization.id, policy.id, now=call.now)
+
+
+def describe_policy(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
+    """Give a policy with its content."""
+    organization, policy = _organization_and_policy(call, shape, Reach.READER)
+    return {"Policy": _policy_to_wire(arns_of(call, organization), policy)}
 
 
 def list_policies(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
-    """List the policies of a type, oldest first."""
-    organization = _managed_by(call, shape["Filter"])
-    after, limit = _page(call, shape, (0, ""))
-    found = store.list_policies(call.tx, organization.id, shape["Filter"], after=tuple(after), limit=limit + 1)
-    following = [[0 if policy.created_at is None else stamp(policy.created_at), policy.id] for policy in found]
-    summaries = [_summary(call, organization, policy) for policy in found]
-    return _paged(call, shape, "Policies", summaries, following, limit)
+    """List the policies of a type."""
+    policy_type = shape["Filter"]
+    organization = organization_for(call, Reach.READER, PolicyType=policy_type)
+    arns = arns_of(call, organization)
+    return listed(
+        call,
+        shape,
+        "Policies",
+        lambda after, limit: page_of(
+            store.list_policies(call.tx, organization.id, policy_type, after=tuple(after or (-1, "")), limit=limit + 1),
+            limit,
+            lambda policy: [0 if policy.created_at is None else stamp(policy.created_at), policy.id],
+        ),
+        lambda policy: _summary_to_wire(arns, policy),
+    )
 
 
 def attach_policy(call: Call, shape: dict[str, Any]) -> None:
-    """Attach a policy to the root, a unit or an account; what follows from it holds at once."""
-    organization, _ = _policy_of(call, shape["PolicyId"])
-    service.attach_policy(call.tx, organization.id, shape["PolicyId"], shape["TargetId"], now=call.now)
+    """Attach a policy to the root, a unit or an account."""
+    organization, policy = _organization_and_policy(call, shape, Reach.DELEGABLE, target=shape["TargetId"])
+    service.attach_policy(call.tx, organization.id, policy.id, shape["TargetId"], now=call.now)
 
 
 def detach_policy(call: Call, shape: dict[str, Any]) -> None:
-    """Detach a policy."""
-    organization, _ = _policy_of(call, shape["PolicyId"])
-    service.detach_policy(call.tx, organization.id, shape["PolicyId"], shape["TargetId"], now=call.now)
+    """End the attachment of a policy to a node."""
+    organization, policy = _organization_and_policy(call, shape, Reach.DELEGABLE, target=shape["TargetId"])
+    service.detach_policy(call.tx, organization.id, policy.id, shape["TargetId"], now=call.now)
 
 
 def list_policies_for_target(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
-    """List the policies of a type that are attached directly to a node, in the order of attachment."""
-    organization = _managed_by(call, shape["Filter"])
-    target = service.get_target(call.tx, organization.id, shape["TargetId"])
-    after, limit = _page(call, shape, (-1, ""))
-    found = store.policies_for_target(
-        call.tx, organization.id, target.id, shape["Filter"], after=tuple(after), limit=limit + 1
+    """List the policies of a type that are attached directly to a node."""
+    policy_type, target_id = shape["Filter"], shape["TargetId"]
+    organization = organization_for(
+        call, Reach.READER, _named(call, lambda arns: [arns.node(target_id)]), PolicyType=policy_type
     )
-    summaries = [_summary(call, organization, policy) for _, policy in found]
-    return _paged(call, shape, "Policies", summaries, [[sequence, policy.id] for sequence, policy in found], limit)
+    service.get_target(call.tx, organization.id, target_id)
+    arns = arns_of(call, organization)
+    return listed(
+        call,
+        shape,
+        "Policies",
+        lambda after, limit: page_of(
+            store.policies_for_target(
+                call.tx, organization.id, target_id, policy_type, after=tuple(after or (-1, "")), limit=limit + 1
+            ),
+            limit,
+            lambda attached: [attached[0], attached[1].id],
+        ),
+        lambda attached: _summary_to_wire(arns, attached[1]),
+    )
 
 
 def list_targets_for_policy(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     """List the nodes that a policy is attached to."""
-    organization, policy = _policy_of(call, shape["PolicyId"])
-    after, limit = _page(call, shape, "")
-    found = store.targets_for_policy(call.tx, organization.id, policy.id, after=after, limit=limit + 1)
-    targets = [_target_to_wire(call, organization, target) for target in found]
-    return _paged(call, shape, "Targets", targets, [target.id for target in found], limit)
+    organization, policy = _organization_and_policy(call, shape, Reach.READER)
+    arns = arns_of(call, organization)
+    return listed(
+        call,
+        shape,
+        "Targets",
+        lambda after, limit: page_of(
+            store.targets_for_policy(call.tx, organization.id, policy.id, after=after or "", limit=limit + 1),
+            limit,
+            lambda target: target.id,
+        ),
+        lambda target: _target_to_wire(arns, target),
+    )
 
 
 def enable_policy_type(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
-    """Switch a policy type on."""
-    organization = _managed_by(call, shape["PolicyType"])
-    service.get_target(call.tx, organization.id, shape["RootId"])
+    """Switch a type of policies on at the root."""
+    organization = _organization_of_root(call, shape)
     service.enable_policy_type(call.tx, organization.id, shape["PolicyType"], now=call.now)
     return {"Root": _root_to_wire(call, organization)}
 
 
 def disable_policy_type(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
-    """Switch a policy type off; its attachments are dropped, its policies stay."""
-    organization = _managed_by(call, shape["PolicyType"])
-    service.get_target(call.tx, organization.id, shape["RootId"])
+    """Switch a type of policies off; every attachment of it ends."""
+    organization = _organization_of_root(call, shape)
     service.disable_policy_type(call.tx, organization.id, shape["PolicyType"], now=call.now)
     return {"Root": _root_to_wire(call, organization)}
 
 
 def describe_effective_policy(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
-    """Give the merged document that holds for an account; a member may ask for its own."""
-    account = shape.get("TargetId", call.caller.account)
-    organization = readable_account(call, account)
-    kind = KINDS.get(shape["PolicyType"])
-    if kind is None or not kind.inherits:
-        raise PolicyInputError(PolicyInputReason.INVALID_POLICY_TYPE, "You specified an invalid policy type.")
-    held = effective.effective_policy(
-        call.tx, account, shape["PolicyType"], organization_id=organization.id, now=call.now
+    """Give what the policies above an account make together; without a target, for the caller's account."""
+    policy_type = _effective_type(shape, control_type_is_known=True)
+    target_id = shape.get("TargetId", call.caller.account)
+    if kind_of(target_id) is not NodeKind.ACCOUNT:
+        raise _unsupported_target()
+    reach = Reach.MEMBER if target_id == call.caller.account else Reach.READER
+    organization = organization_for(
+        call, reach, _named(call, lambda arns: [arns.account(target_id)]), PolicyType=policy_type
     )
+    _require_account(call, organization, target_id, TargetNotFoundError())
+    found = effective_policy(call.tx, target_id, policy_type, organization_id=organization.id, now=call.now)
     return {
         "EffectivePolicy": {
-            "PolicyContent": held.content,
-            "LastUpdatedTimestamp": held.updated_at,
-            "TargetId": account,
-            "PolicyType": shape["PolicyType"],
+            "PolicyContent": found.content,
+            "LastUpdatedTimestamp": found.updated_at,
+            "TargetId": target_id,
+            "PolicyType": policy_type,
         }
     }
 
 
 def list_effective_policy_validation_errors(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
-    """List why the policies of an account do not make a valid document."""
-    organization = organization_for(call, Reach.READER)
-    account = shape["AccountId"]
-    _require_account(call, organization, account)
-    held = effective.effective_policy(
-        call.tx, account, shape["PolicyType"], organization_id=organization.id, now=call.now
+    """List why the policies above an account do not make a valid document."""
+    account_id = shape.get("AccountId", "")
+    if kind_of(account_id) is not NodeKind.ACCOUNT:
+        raise _unsupported_target()
+    policy_type = _effective_type(shape)
+    limit = _page_size(shape)
+    organization = organization_for(
+        call, Reach.READER, _named(call, lambda arns: [arns.account(account_id)]), PolicyType=policy_type
     )
-    answer: dict[str, Any] = {
-        "AccountId": account,
-        "PolicyType": shape["PolicyType"],
-        "EffectivePolicyValidationErrors": [],
+    _require_account(call, organization, account_id, AccountNotFoundError())
+    found = effective_policy(call.tx, account_id, policy_type, organization_id=organization.id, now=call.now)
+    filters = {"AccountId": account_id, "PolicyType": policy_type}
+    start = call.page_position(filters, shape.get("NextToken")) or 0
+    answer = {
+        **filters,
+        "EffectivePolicyValidationErrors": [_error_to_wire(error) for error in found.errors[start : start + limit]],
+        "NextToken": call.page_token(filters, start + limit if start + limit < len(found.errors) else None),
     }
-    if not held.errors:
-        return answer
-    placement = placement_of(call.tx, account)
-    after, limit = _page(call, shape, 0)
-    errors = [
-        {
-            "ErrorCode": error.code,
-            "ErrorMessage": error.message,
-            "PathToError": error.path,
-            "ContributingPolicies": list(error.contributing_policies),
-        }
-        for error in held.errors[after : after + limit + 1]
-    ]
-    return {
-        **answer,
-        "Path": f"{'' if placement is None else placement.path}{account}/",
-        "EvaluationTimestamp": held.updated_at,
-        **_paged(
-            call,
-            shape,
-            "EffectivePolicyValidationErrors",
-            errors,
-            [after + number + 1 for number in range(len(errors))],
-            limit,
-        ),
-    }
+    if found.errors:
+        account = accounts.get_account(call.tx, organization, account_id)
+        answer |= {"Path": account.path, "EvaluationTimestamp": found.updated_at}
+    return answer
 
 
 def list_accounts_with_invalid_effective_policy(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     """List the accounts whose policies do not make a valid document."""
-    organization = organization_for(call, Reach.READER)
-    filters = {"PolicyType": shape["PolicyType"]}
-    page = effective.accounts_with_invalid_policy(
-        call.tx,
-        organization.id,
-        shape["PolicyType"],
-        after=call.page_position(filters, shape.get("NextToken")),
-        limit=shape.get("MaxResults", _PAGE),
-    )
+    policy_type = _effective_type(shape)
+    limit = _page_size(shape)
+    organization = organization_for(call, Reach.READER, PolicyType=policy_type)
+    filters = {"PolicyType": policy_type}
+    after = call.page_position(filters, shape.get("NextToken"))
+    page = accounts_with_invalid_policy(call.tx, organization.id, policy_type, after=after, limit=limit)
     arns = arns_of(call, organization)
+    found = {account.id: account for account in accounts.accounts_by_id(call.tx, page.items)}
     return {
-        "Accounts": [{"Id": account, "Arn": arns.account(account)} for account in page.items],
-        "PolicyType": shape["PolicyType"],
+        **filters,
+        "Accounts": [account_to_wire(arns, found[account_id]) for account_id in page.items if account_id in found],
         "NextToken": call.page_token(filters, page.position),
     }
 
 
 def put_resource_policy(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
-    """Set the policy by which member accounts may manage the organization's policies."""
+    """Give the organization its resource policy, which lets member accounts manage policies."""
     organization = organization_for(call, Reach.MANAGEMENT)
+    tags = tags_from_wire(shape)
     policy = service.put_resource_policy(call.tx, organization.id, shape["Content"], now=call.now)
-    return {"ResourcePolicy": _resource_policy_to_wire(call, organization, policy)}
+    if tags:
+        tag(call.tx, organization, policy.id, tags)
+    return {"ResourcePolicy": _resource_policy_to_wire(arns_of(call, organization), policy)}
 
 
 def describe_resource_policy(call: Call, _shape: dict[str, Any]) -> dict[str, Any]:
     """Give the organization's resource policy."""
-    organization = organization_for(call, Reach.DELEGABLE)
+    organization = organization_for(call, Reach.READER)
     policy = service.get_resource_policy(call.tx, organization.id)
-    return {"ResourcePolicy": _resource_policy_to_wire(call, organization, policy)}
+    return {"ResourcePolicy": _resource_policy_to_wire(arns_of(call, organization), policy)}
 
 
 def delete_resource_policy(call: Call, _shape: dict[str, Any]) -> None:
-    """Remove the organization's resource policy."""
+    """Delete the organization's resource policy."""
     organization = organization_for(call, Reach.MANAGEMENT)
+    policy = service.get_resource_policy(call.tx, organization.id)
+    untag(call.tx, organization, policy.id, list(tags_on(call.tx, organization, policy.id)))
     service.delete_resource_policy(call.tx, organization.id)
 
 
-def readable_account(call: Call, account: str) -> Organization:
-    """Return the organization of the caller, if the caller may read what holds for `account`.
+def _organization_and_policy(
+    call: Call, shape: Mapping[str, Any], reach: Reach, *, target: str | None = None
+) -> tuple[Organization, Policy]:
+    """Return the caller's organization and the policy that the request names, if the caller may do this to it."""
+    member_of = organization_for(call, Reach.MEMBER)
+    known = store.find_policy(call.tx, member_of.id, shape["PolicyId"])
+    policy_type = None if known is None else known.type
 
-    Raises:
-        PolicyInputError: a root or unit was named instead of an account.
-        OrganizationAccessDeniedError: a member asks for another account.
-    """
-    if account == call.caller.account:
-        return membership_of(call.tx, account).organization
-    organization = organization_for(call, Reach.READER)
-    _require_account(call, organization, account)
+    def resources(arns: OrganizationArns) -> list[str]:
+        named = [arns.policy(policy_type or "*", shape["PolicyId"])]
+        return named if target is None else [*named, arns.node(target)]
+
+    organization = organization_for(call, reach, _named(call, resources), PolicyType=policy_type)
+    return organization, service.get_policy(call.tx, organization.id, shape["PolicyId"])
+
+
+def _organization_of_root(call: Call, shape: Mapping[str, Any]) -> Organization:
+    policy_type, root_id = shape["PolicyType"], shape["RootId"]
+    organization = organization_for(
+        call, Reach.DELEGABLE, _named(call, lambda arns: [arns.root(root_id)]), PolicyType=policy_type
+    )
+    tree.get_root(call.tx, organization, root_id)
     return organization
 
 
-def _require_account(call: Call, organization: Organization, target: str) -> None:
-    found = service.get_target(call.tx, organization.id, target)
-    if found.kind != "ACCOUNT":
+def _require_account(call: Call, organization: Organization, account_id: str, absent: Exception) -> None:
+    target = store.find_target(call.tx, organization.id, account_id)
+    if target is None:
+        raise absent
+
+
+def _effective_type(shape: Mapping[str, Any], *, control_type_is_known: bool = False) -> str:
+    """Return the type of an effective policy that the request names."""
+    policy_type = shape.get("PolicyType")
+    if not policy_type:
+        raise PolicyInputError(PolicyInputReason.INPUT_REQUIRED, "You must provide a value for the parameter.")
+    if policy_type in KINDS and KINDS[policy_type].inherits:
+        return str(policy_type)
+    if control_type_is_known and policy_type != SERVICE_CONTROL:
+        raise PolicyInputError(PolicyInputReason.INVALID_ENUM, "You specified an invalid value.")
+    raise PolicyInputError(PolicyInputReason.INVALID_POLICY_TYPE, "You specified an invalid policy type.")
+
+
+def _page_size(shape: Mapping[str, Any]) -> int:
+    size = int(shape.get("MaxResults", _PAGE))
+    if size < 1:
         raise PolicyInputError(
-            PolicyInputReason.TARGET_NOT_SUPPORTED, "You specified a target that is not currently supported."
+            PolicyInputReason.TOO_FEW_RESULTS, "You provided a value that is below the minimum allowed."
         )
+    if size > _PAGE:
+        raise PolicyInputError(
+            PolicyInputReason.TOO_MANY_RESULTS, "You provided a value that exceeds the maximum allowed."
+        )
+    return size
 
 
-def policy_arn(call: Call, organization: Organization, policy: Policy) -> str:
-    """Return a policy's ARN; those of AWS's own belong to no organization."""
-    kind = policy.type.lower()
+def _unsupported_target() -> PolicyInputError:
+    return PolicyInputError(
+        PolicyInputReason.TARGET_NOT_SUPPORTED, "You specified a target that is not currently supported."
+    )
+
+
+def _named(call: Call, name: Callable[[OrganizationArns], list[str]]) -> Callable[[Organization], list[str]]:
+    """Return what names the things that a call is about, once its organization is known."""
+    return lambda organization: name(arns_of(call, organization))
+
+
+def _summary_to_wire(arns: OrganizationArns, policy: Policy) -> dict[str, Any]:
+    arn = arns.policy(policy.type, policy.id)
     if policy.aws_managed:
-        return f"arn:{call.partition}:organizations::aws:policy/{kind}/{policy.id}"
-    owner = f"arn:{call.partition}:organizations::{organization.management_account}"
-    return f"{owner}:policy/{organization.id}/{kind}/{policy.id}"
-
-
-def _summary(call: Call, organization: Organization, policy: Policy) -> dict[str, Any]:
+        arn = f"arn:{arns.partition}:organizations::aws:policy/{policy.type.lower()}/{policy.id}"
     return {
         "Id": policy.id,
-        "Arn": policy_arn(call, organization, policy),
+        "Arn": arn,
         "Name": policy.name,
         "Description": policy.description,
         "Type": policy.type,
@@ -277,67 +330,58 @@ def _summary(call: Call, organization: Organization, policy: Policy) -> dict[str
     }
 
 
-def _policy_to_wire(call: Call, organization: Organization, policy: Policy) -> dict[str, Any]:
-    return {"PolicySummary": _summary(call, organization, policy), "Content": policy.content}
+def _policy_to_wire(arns: OrganizationArns, policy: Policy) -> dict[str, Any]:
+    return {"PolicySummary": _summary_to_wire(arns, policy), "Content": policy.content}
 
 
-def _target_to_wire(call: Call, organization: Organization, target: Target) -> dict[str, Any]:
-    arns = arns_of(call, organization)
-    arn = {"ROOT": arns.root, "ORGANIZATIONAL_UNIT": arns.unit, "ACCOUNT": arns.account}[target.kind]
-    return {"TargetId": target.id, "Arn": arn(target.id), "Name": target.name, "Type": target.kind}
+def _target_to_wire(arns: OrganizationArns, target: Target) -> dict[str, Any]:
+    return {"TargetId": target.id, "Arn": arns.node(target.id), "Name": target.name, "Type": target.kind}
 
 
 def _root_to_wire(call: Call, organization: Organization) -> dict[str, Any]:
-    types = store.enabled_types(call.tx, organization.id)
+    root = tree.get_root(call.tx, organization)
     return {
-        "Id": organization.root_id,
-        "Arn": arns_of(call, organization).root(organization.root_id),
-        "Name": "Root",
-        "PolicyTypes": [{"Type": kind, "Status": "ENABLED"} for kind in types],
+        "Id": root.id,
+        "Arn": arns_of(call, organization).root(root.id),
+        "Name": root.name,
+        "PolicyTypes": [
+            {"Type": policy_type, "Status": status} for policy_type, status in tree.policy_types(call.tx, organization)
+        ],
     }
 
 
-def _resource_policy_to_wire(call: Call, organization: Organization, policy: service.ResourcePolicy) -> dict[str, Any]:
-    owner = f"arn:{call.partition}:organizations::{organization.management_account}"
-    arn = f"{owner}:resourcepolicy/{organization.id}/{policy.id}"
-    return {"ResourcePolicySummary": {"Id": policy.id, "Arn": arn}, "Content": policy.content}
-
-
-def _filters(shape: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in shape.items() if name not in {"NextToken", "MaxResults"}}
-
-
-def _page(call: Call, shape: Mapping[str, Any], start: Any) -> tuple[Any, int]:
-    position = call.page_position(_filters(shape), shape.get("NextToken"))
-    return (start if position is None else position), shape.get("MaxResults", _PAGE)
-
-
-def _paged(
-    call: Call, shape: Mapping[str, Any], name: str, items: Sequence[_Item], positions: Sequence[Any], limit: int
-) -> dict[str, Any]:
-    more = len(items) > limit
+def _resource_policy_to_wire(arns: OrganizationArns, policy: ResourcePolicy) -> dict[str, Any]:
     return {
-        name: list(items[:limit]),
-        "NextToken": call.page_token(_filters(shape), positions[limit - 1] if more else None),
+        "ResourcePolicySummary": {"Id": policy.id, "Arn": arns.resource_policy(policy.id)},
+        "Content": policy.content,
+    }
+
+
+def _error_to_wire(error: ValidationError) -> dict[str, Any]:
+    return {
+        "ErrorCode": error.code,
+        "ErrorMessage": error.message,
+        "PathToError": error.path,
+        "ContributingPolicies": list(error.contributing_policies),
     }
 
 
 OPERATIONS: Final[Mapping[str, Handler]] = {
-    "CreatePolicy": create_policy,
-    "UpdatePolicy": update_policy,
-    "DescribePolicy": describe_policy,
-    "DeletePolicy": delete_policy,
-    "ListPolicies": list_policies,
     "AttachPolicy": attach_policy,
+    "CreatePolicy": create_policy,
+    "DeletePolicy": delete_policy,
+    "DeleteResourcePolicy": delete_resource_policy,
+    "DescribeEffectivePolicy": describe_effective_policy,
+    "DescribePolicy": describe_policy,
+    "DescribeResourcePolicy": describe_resource_policy,
     "DetachPolicy": detach_policy,
+    "DisablePolicyType": disable_policy_type,
+    "EnablePolicyType": enable_policy_type,
+    "ListAccountsWithInvalidEffectivePolicy": list_accounts_with_invalid_effective_policy,
+    "ListEffectivePolicyValidationErrors": list_effective_policy_validation_errors,
+    "ListPolicies": list_policies,
     "ListPoliciesForTarget": list_policies_for_target,
     "ListTargetsForPolicy": list_targets_for_policy,
-    "EnablePolicyType": enable_policy_type,
-    "DisablePolicyType": disable_policy_type,
-    "DescribeEffectivePolicy": describe_effective_policy,
-    "ListEffectivePolicyValidationErrors": list_effective_policy_validation_errors,
-    "ListAccountsWithInvalidEffectivePolicy": list_accounts_with_invalid_effective_policy,
     "PutResourcePolicy": put_resource_policy,
-    "DescribeResourcePolicy": describe_resource_policy,
-    "DeleteResourcePolicy": delete_resource_policy,
+    "UpdatePolicy": update_policy,
 }
