@@ -38,7 +38,7 @@ def test_backup_check_list_restore_forget_and_sweep(
     command: Command, source: Path, tmp_path: Path, restic: Restic
 ) -> None:
     make_awkward_tree(source)
-    command("init")
+    command("init", "--random-password")
     first = json.loads(command("backup", source).stdout)
     second = json.loads(command("backup", source, "--tag", "again").stdout)
     assert second["files_kept"] == first["files"]
@@ -59,7 +59,7 @@ def test_backup_check_list_restore_forget_and_sweep(
 def test_exit_codes_tell_what_happened(command: Command, source: Path, tmp_path: Path) -> None:
     (source / "file").write_text("content")
     command("ls", code=10)
-    command("init")
+    command("init", "--random-password")
     command("init", code=1)
     command("restore", "latest", tmp_path / "restored", code=1)
     command("backup", tmp_path / "nothing", code=1)
@@ -76,7 +76,7 @@ def test_exit_codes_tell_what_happened(command: Command, source: Path, tmp_path:
 
 def test_an_incomplete_restore_ends_with_its_own_code(command: Command, source: Path, tmp_path: Path) -> None:
     (source / "file").write_text("content")
-    command("init")
+    command("init", "--random-password")
     command("backup", source)
     target = tmp_path / "target"
     (target / "file").mkdir(parents=True)
@@ -87,7 +87,7 @@ def test_an_incomplete_restore_ends_with_its_own_code(command: Command, source: 
 def test_a_backup_ends_quietly_when_its_listing_is_cut_off(command: Command, source: Path) -> None:
     for number in range(3000):
         (source / f"{number:05}").touch()
-    command("init")
+    command("init", "--random-password")
     command("backup", source)
     listing = [sys.executable, "-m", "holdfast.repository", "ls", command._repository, "latest"]
     with subprocess.Popen(listing, env=command.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:

@@ -1,30 +1,31 @@
 """Writing blobs: hash, look up, compress, seal, verify, pack, store; then the index that names what is stored."""
 
 import hashlib
+import os
 import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
-import zstandard
-
 from holdfast.core.clock import MachineTime
-from holdfast.core.errors import DamagedError, HoldfastError
+from holdfast.core.errors import HoldfastError
 from holdfast.repository.cipher import Box, Buffer
 from holdfast.repository.index import BLOBS_PER_FILE, Index, put_index
-from holdfast.repository.pack import BlobKind, FinishedPack, OpenPack, PackedBlob, open_blob, pack_name
+from holdfast.repository.pack import BlobKind, FinishedPack, OpenPack, PackedBlob, pack_name
+from holdfast.repository.seal_process import SealProcess, Unsealed
+from holdfast.repository.sealing import Sealer
 from holdfast.repository.storage import Storage
 
-_LEVEL = 3
 _CHECKPOINT_EVERY = timedelta(minutes=10)
 # Blobs of one file are spread over several packs at random, so that pack sizes tell less about cut points.
 _OPEN_DATA_PACKS = 2
-
-
-class BlobVerifyError(DamagedError):
-    """A new blob did not read back as what was to be written: memory or a library fails on this machine."""
+# Small blobs go to processes in batches, once there have been so many that starting those pays.
+_SMALL_BYTES = 64 << 10
+_SMALL_BEFORE_PROCESSES = 1500
+_BATCH_BLOBS = 128
+_BATCH_BYTES = 1 << 20
 
 
 class WriterEndedError(HoldfastError):
@@ -33,9 +34,14 @@ class WriterEndedError(HoldfastError):
 
 @dataclass(frozen=True, slots=True)
 class WriteLimits:
-    """How much a writer may take: threads, bytes in flight, and the size at which a pack is stored."""
+    """How much a writer may take.
+
+    Threads for large blobs, processes for small ones (0: none), bytes in flight, the size at which a pack is stored,
+    and how many are being stored at once.
+    """
 
     threads: int = 2
+    processes: int = field(default_factory=lambda: min(4, max(1, (os.cpu_count() or 1) - 1)))
     memory: int = 96 << 20
     pack_bytes: int = 16 << 20
     uploads: int = 2
@@ -51,26 +57,27 @@ class WriteCounts:
     packs: int = 0
 
 
-class _Codec(threading.local):
-    def __init__(self) -> None:
-        self.compressor = zstandard.ZstdCompressor(level=_LEVEL)
-        self.decompressor = zstandard.ZstdDecompressor()
-
-
 class _Budget:
     """Bytes that may be in flight at once."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._used = 0
+        self._is_open = False
         self._changed = threading.Condition()
 
     def take(self, size: int) -> None:
         with self._changed:
             # One piece larger than everything may go alone.
-            while self._used and self._used + size > self._limit:
+            while self._used and self._used + size > self._limit and not self._is_open:
                 self._changed.wait()
             self._used += size
+
+    def open(self) -> None:
+        """Let everybody through: nothing will be given back any more."""
+        with self._changed:
+            self._is_open = True
+            self._changed.notify_all()
 
     def give(self, size: int) -> None:
         with self._changed:
@@ -99,7 +106,12 @@ class BlobWriter:
         self._box = box
         self._limits = limits
         self._machine = machine
-        self._codec = _Codec()
+        self._sealer = Sealer(box)
+        self._processes: list[SealProcess] = []
+        self._batch: list[Unsealed] = []
+        self._batch_bytes = 0
+        self._small_seen = 0
+        self._small_guard = threading.Lock()
         self._guard = threading.Lock()
         self._pending: dict[BlobKind, set[bytes]] = {BlobKind.DATA: set(), BlobKind.TREE: set()}
         self._open: dict[BlobKind, list[OpenPack]] = {
@@ -128,9 +140,10 @@ class BlobWriter:
         """
         self._refuse_if_failed()
         blob_id = hashlib.sha256(content).digest()
-        if not self._claim(kind, blob_id):
-            return blob_id
-        self._add(kind, blob_id, len(content), *self._seal(kind, blob_id, content))
+        if self._claim(kind, blob_id):
+            if len(content) <= _SMALL_BYTES and self._limits.processes and self._hand_over(kind, blob_id, content):
+                return blob_id
+            self._add(kind, blob_id, len(content), *self._sealer.seal(kind, blob_id, content))
         return blob_id
 
     def add_sealed(self, blob: PackedBlob, sealed: Buffer) -> None:
@@ -160,14 +173,49 @@ class BlobWriter:
 
         self._sealers.submit(work)
 
+    def _hand_over(self, kind: BlobKind, blob_id: bytes, content: Buffer) -> bool:
+        """Give a small blob to a process, if there have been enough of them for that to pay."""
+        with self._small_guard:
+            self._small_seen += 1
+            if self._small_seen <= _SMALL_BEFORE_PROCESSES:
+                return False
+            if not self._processes:
+                self._processes = [
+                    SealProcess(self._box.key, take=self._take_sealed, failed=self._fail)
+                    for _ in range(self._limits.processes)
+                ]
+            # Bytes that nobody changes any more: a view would be of a buffer that is soon used again.
+            self._batch.append(Unsealed(kind, blob_id, bytes(content)))
+            self._batch_bytes += len(content)
+            if len(self._batch) >= _BATCH_BLOBS or self._batch_bytes >= _BATCH_BYTES:
+                self._send_batch()
+        return True
+
+    def _send_batch(self) -> None:
+        batch, size, self._batch, self._batch_bytes = self._batch, self._batch_bytes, [], 0
+        if not batch:
+            return
+        self._budget.take(size)
+        with self._idle:
+            self._working += len(batch)
+        min(self._processes, key=lambda process: process.waiting).submit(batch)
+
+    def _take_sealed(self, blob: Unsealed, sealed: bytes, raw_length: int) -> None:
+        self._add(blob.kind, blob.id, len(blob.content), sealed, raw_length)
+        self._budget.give(len(blob.content))
+        self._finished_one()
+
     def wait(self) -> None:
         """Wait until everything submitted is done.
 
         Raises:
             HoldfastError: something could not be stored.
         """
+        with self._small_guard:
+            if self._failure is None:
+                self._send_batch()
         with self._idle:
-            while self._working:
+            while self._working and not (self._failure is not None and self._processes):
                 self._idle.wait()
         self._refuse_if_failed()
 
@@ -196,6 +244,8 @@ class BlobWriter:
             return
         self._ended = True
         self._fail(WriterEndedError("the writer has been ended"))
+        for process in self._processes:
+            process.end()
         self._sealers.shutdown(cancel_futures=False)
         self._uploaders.shutdown(cancel_futures=False)
 
@@ -213,24 +263,6 @@ class BlobWriter:
                 return False
             pending.add(blob_id)
             return True
-
-    def _seal(self, kind: BlobKind, blob_id: bytes, content: Buffer) -> tuple[bytearray, int]:
-        """Return the sealed blob and its length before compression, 0 if compression gained nothing."""
-        codec = self._codec
-        raw_length = len(content)
-        compressed = codec.compressor.compress(content)
-        # Trees are always compressed, as restic keeps them.
-        if kind is BlobKind.TREE or len(compressed) < raw_length:
-            sealed = self._box.seal(compressed)
-        else:
-            sealed, raw_length = self._box.seal(content), 0
-        try:
-            open_blob(self._box, codec.decompressor, PackedBlob(kind, blob_id, 0, len(sealed), raw_length), sealed)
-        except DamagedError as error:
-            raise BlobVerifyError(
-                "a new blob did not read back as it was written; this machine's memory may be failing"
-            ) from error
-        return sealed, raw_length
 
     def _add(self, kind: BlobKind, blob_id: bytes, raw: int, sealed: Buffer, raw_length: int) -> None:
         full = None
@@ -306,6 +338,8 @@ class BlobWriter:
         with self._idle:
             if self._failure is None:
                 self._failure = error
+            self._idle.notify_all()
+        self._budget.open()
 
     def _refuse_if_failed(self) -> None:
         if self._failure is not None:

@@ -98,6 +98,11 @@ class RunCutter:
         self._buffer = bytearray()
         self._filled = 0
 
+    @property
+    def holds_data(self) -> bool:
+        """Whether there is data that was not handed out yet."""
+        return self._filled > 0
+
     def feed(self, data: Buffer) -> None:
         """Add bytes to the run."""
         view = memoryview(data)

@@ -19,7 +19,12 @@ from holdfast.repository.check import Depth
 from holdfast.repository.chunk import ChunkClass
 from holdfast.repository.entry import Kind, Problem, path_text
 from holdfast.repository.filetree import WalkRules, walk_tree
-from holdfast.repository.key_file import COST_FOR_HUMAN_PASSWORD, NoRepositoryError, WrongPasswordError
+from holdfast.repository.key_file import (
+    COST_FOR_HUMAN_PASSWORD,
+    COST_FOR_RANDOM_PASSWORD,
+    NoRepositoryError,
+    WrongPasswordError,
+)
 from holdfast.repository.lock import RepositoryLockedError
 from holdfast.repository.object_storage import open_storage
 from holdfast.repository.repository import Repository
@@ -89,7 +94,12 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(run=run)
         return made
 
-    command("init", _init, "make a new repository")
+    init = command("init", _init, "make a new repository")
+    init.add_argument(
+        "--random-password",
+        action="store_true",
+        help="the password has 256 random bits: opening need not cost a second",
+    )
     backup = command("backup", _backup, "back up what a directory holds; its newest snapshot is the parent")
     backup.add_argument("source", metavar="SRC", type=Path)
     backup.add_argument("--tag", action="append", default=[])
@@ -150,7 +160,7 @@ def _init(options: argparse.Namespace) -> int:
         _password(options),
         host_id=socket.gethostname(),
         at=SystemMachineTime().now(),
-        cost=COST_FOR_HUMAN_PASSWORD,
+        cost=COST_FOR_RANDOM_PASSWORD if options.random_password else COST_FOR_HUMAN_PASSWORD,
     )
     _tell(options, {"repository": repository.id}, f"repository {repository.id[:10]} made at {options.repo}")
     return DONE

@@ -14,6 +14,7 @@ from holdfast.repository.entry import (
     Entry,
     Extent,
     Hole,
+    Kept,
     Kind,
     Metadata,
     Noticed,
@@ -87,6 +88,7 @@ class _Level:
     descriptor: int
     names: Iterator[bytes]
     problems: list[Problem] = field(default_factory=list)
+    content: "_FileContent | None" = None
 
 
 class _Walk:
@@ -122,12 +124,18 @@ class _Walk:
                     continue
                 yield entry
                 if descriptor is None:
+                    if level.content is not None:
+                        level.content.close()
+                        level.content = None
                     continue
                 below = _Level(path, descriptor, iter(()))
                 levels.append(below)
                 if not self._rules.one_filesystem or os.fstat(descriptor).st_dev == self._device:
                     below.names = self._names(path, descriptor, below.problems)
         finally:
+            for level in levels:
+                if level.content is not None:
+                    level.content.close()
             for level in levels[1:]:
                 os.close(level.descriptor)
 
@@ -149,16 +157,28 @@ class _Walk:
             if kind is None:
                 level.problems.append(Problem(path, "of a kind that cannot be stored"))
                 return None
+            if kind is Kind.FILE:
+                return self._file(path, level, name, found)
             target = os.readlink(name, dir_fd=parent) if kind is Kind.SYMLINK else b""
-            metadata = self._metadata(kind, found, level, path, target)
+            xattrs = _xattrs(path, level, _through_proc(parent, name)) if self._rules.xattrs else ()
         except OSError as error:
             level.problems.append(Problem(path, _why(error)))
             return None
-        if kind is not Kind.FILE:
-            return Entry(path, kind, metadata)
-        content = _FileContent(parent, name, found)
-        kept = None if self._parent is None else self._parent.unchanged(path, metadata, content)
-        return Entry(path, kind, metadata, kept or content)
+        return Entry(path, kind, self._metadata(kind, found, target, xattrs))
+
+    def _file(self, path: tuple[bytes, ...], level: "_Level", name: bytes, found: os.stat_result) -> Entry:
+        if self._parent is not None:
+            node = self._parent.find_unchanged(path, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+            if node is not None and node.content is not None:
+                # Whoever changes an attribute changes ctime, so these are as they were, too.
+                metadata = self._metadata(Kind.FILE, found, b"", node.metadata.xattrs if self._rules.xattrs else ())
+                otherwise = _FileContent(level.descriptor, name, found)
+                return Entry(path, Kind.FILE, metadata, Kept(node.content, found.st_size, otherwise))
+        content = _FileContent(level.descriptor, name, found)
+        level.content = content
+        opened = content.open()
+        xattrs = _xattrs(path, level, opened) if self._rules.xattrs else ()
+        return Entry(path, Kind.FILE, self._metadata(Kind.FILE, found, b"", xattrs), content)
 
     @staticmethod
     def _open_directory(path: tuple[bytes, ...], level: "_Level", name: bytes) -> int | None:
@@ -169,7 +189,7 @@ class _Walk:
             return None
 
     def _metadata(
-        self, kind: Kind, found: os.stat_result, level: "_Level", path: tuple[bytes, ...], target: bytes
+        self, kind: Kind, found: os.stat_result, target: bytes, xattrs: tuple[tuple[str, bytes], ...]
     ) -> Metadata:
         return Metadata(
             mode=stat.S_IMODE(found.st_mode),
@@ -186,7 +206,7 @@ class _Walk:
             links=found.st_nlink if kind in _LINKED else 0,
             link_target=target,
             rdev=found.st_rdev if kind in (Kind.DEV, Kind.CHARDEV) else 0,
-            xattrs=_xattrs(path, level) if self._rules.xattrs else (),
+            xattrs=xattrs,
         )
 
 
@@ -197,15 +217,26 @@ class _FileContent:
         self._parent = parent
         self._name = name
         self._found = found
+        self._descriptor: int | None = None
+
+    def open(self) -> int:
+        """Open the file ahead of reading it; return the descriptor, which stays this object's."""
+        if self._descriptor is None:
+            self._descriptor = os.open(self._name, _FILE, dir_fd=self._parent)
+        return self._descriptor
+
+    def close(self) -> None:
+        """Close the file if nobody has read it."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
 
     def read(self) -> Iterator[Piece]:
         """Yield the file's runs of data and its holes."""
         try:
-            descriptor = os.open(self._name, _FILE, dir_fd=self._parent)
-        except FileNotFoundError as error:
-            raise UnreadableError("vanished before it was read") from error
+            descriptor = self.open()
         except OSError as error:
-            raise UnreadableError(f"unreadable: {error.strerror}") from error
+            raise UnreadableError(_why(error)) from error
         try:
             before = os.fstat(descriptor)
             if not stat.S_ISREG(before.st_mode):
@@ -215,7 +246,7 @@ class _FileContent:
             if _differs(self._found, before) or _differs(before, after):
                 yield Noticed("changed while read")
         finally:
-            os.close(descriptor)
+            self.close()
 
 
 def _differs(one: os.stat_result, other: os.stat_result) -> bool:
@@ -260,11 +291,15 @@ def file_runs(descriptor: int, size: int) -> Iterator[Extent | Hole]:
         at = end
 
 
-def _xattrs(path: tuple[bytes, ...], level: _Level) -> tuple[tuple[str, bytes], ...]:
-    # There is no call relative to a directory; through /proc the directory is still the open one.
-    name = b"/proc/self/fd/%d/%s" % (level.descriptor, path[-1])
+def _through_proc(parent: int, name: bytes) -> bytes:
+    """Return a path for the calls that know no directory descriptors; through /proc it is still the open one."""
+    return b"/proc/self/fd/%d/%s" % (parent, name)
+
+
+def _xattrs(path: tuple[bytes, ...], level: _Level, where: int | bytes) -> tuple[tuple[str, bytes], ...]:
+    follow = isinstance(where, int)  # a descriptor is not followed anywhere, but the call wants it so
     try:
-        keys = os.listxattr(name, follow_symlinks=False)
+        keys = os.listxattr(where, follow_symlinks=follow)
     except OSError as error:
         if error.errno != errno.ENOTSUP:
             level.problems.append(Problem(path, f"its attributes are unreadable: {error.strerror}"))
@@ -272,7 +307,7 @@ def _xattrs(path: tuple[bytes, ...], level: _Level) -> tuple[tuple[str, bytes], 
     found: list[tuple[str, bytes]] = []
     for key in keys:
         try:
-            found.append((key, os.getxattr(name, key, follow_symlinks=False)))
+            found.append((key, os.getxattr(where, key, follow_symlinks=follow)))
         except OSError as error:
             if error.errno != errno.ENODATA:  # that one was removed just now
                 level.problems.append(Problem(path, f"its attribute {key} is unreadable: {error.strerror}"))

@@ -23,18 +23,19 @@ class ParentTree:
 
     def unchanged(self, path: tuple[bytes, ...], metadata: Metadata, otherwise: Content) -> Kept | None:
         """Return the content of the file at `path` if size, mtime, ctime and inode are as they were, else None."""
+        node = self.find_unchanged(path, metadata.size, metadata.mtime_ns, metadata.ctime_ns, metadata.inode)
+        return None if node is None or node.content is None else Kept(node.content, metadata.size, otherwise)
+
+    def find_unchanged(
+        self, path: tuple[bytes, ...], size: int, mtime_ns: int, ctime_ns: int, inode: int
+    ) -> Node | None:
+        """Return the node of the file at `path` if all of these are as they were, else None."""
         node = self.find(path)
         if node is None or node.kind is not Kind.FILE or node.content is None:
             return None
         was = node.metadata
-        if (
-            was.size != metadata.size
-            or was.mtime_ns != metadata.mtime_ns
-            or was.ctime_ns != metadata.ctime_ns
-            or was.inode != metadata.inode
-        ):
-            return None
-        return Kept(node.content, was.size, otherwise)
+        same = was.mtime_ns == mtime_ns and was.size == size and was.ctime_ns == ctime_ns and was.inode == inode
+        return node if same else None
 
     def _directory(self, path: tuple[bytes, ...]) -> dict[bytes, Node] | None:
         common = 0

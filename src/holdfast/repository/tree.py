@@ -60,11 +60,18 @@ def posix_mode(go: int) -> int:
     return out
 
 
-def encode_node(node: Node) -> str:
-    """Return one node as restic's JSON."""
-    meta = node.metadata
-    out = [f'{{"name":{go_json.name(node.name)},"type":"{node.kind.value}"']
-    mode = go_mode(node.kind, meta.mode)
+def encode_node(
+    name: bytes,
+    kind: Kind,
+    meta: Metadata,
+    *,
+    size: int = 0,
+    content: Sequence[bytes] | None = None,
+    subtree: bytes | None = None,
+) -> str:
+    """Return one node as restic's JSON; its size is the one given, not the metadata's."""
+    out = [f'{{"name":{go_json.name(name)},"type":"{kind.value}"']
+    mode = go_mode(kind, meta.mode)
     if mode:
         out.append(f',"mode":{mode}')
     mtime = go_json.time(meta.mtime_ns)
@@ -79,8 +86,8 @@ def encode_node(node: Node) -> str:
         out.append(f',"inode":{meta.inode}')
     if meta.device:
         out.append(f',"device_id":{meta.device}')
-    if meta.size:
-        out.append(f',"size":{meta.size}')
+    if size:
+        out.append(f',"size":{size}')
     if meta.links:
         out.append(f',"links":{meta.links}')
     if meta.link_target:
@@ -94,14 +101,14 @@ def encode_node(node: Node) -> str:
         out.append(f',"extended_attributes":[{pairs}]')
     if meta.rdev:
         out.append(f',"device":{meta.rdev}')
-    if node.content is None:
+    if content is None:
         out.append(',"content":null')
-    elif len(node.content) == 1:
-        out.append(f',"content":["{node.content[0].hex()}"]')
+    elif len(content) == 1:
+        out.append(f',"content":["{content[0].hex()}"]')
     else:
-        out.append(',"content":[' + ",".join(f'"{blob.hex()}"' for blob in node.content) + "]")
-    if node.subtree is not None:
-        out.append(f',"subtree":"{node.subtree.hex()}"')
+        out.append(',"content":[' + ",".join(f'"{blob.hex()}"' for blob in content) + "]")
+    if subtree is not None:
+        out.append(f',"subtree":"{subtree.hex()}"')
     out.append("}")
     return "".join(out)
 

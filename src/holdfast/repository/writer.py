@@ -7,6 +7,7 @@ written is rubbish that nothing names.
 
 import contextlib
 import enum
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -40,11 +41,12 @@ from holdfast.repository.pace import Pace
 from holdfast.repository.pack import BlobKind
 from holdfast.repository.snapshot import Snapshot, put_snapshot
 from holdfast.repository.storage import Storage
-from holdfast.repository.tree import Node, encode_node, encode_tree
+from holdfast.repository.tree import encode_node, encode_tree
 
 _REPORT_EVERY_SECONDS = 0.25
 # A file up to this size is sealed in the caller's thread: handing it over would cost more than the work.
 _INLINE_BYTES = 64 << 10
+_SHORTER = "changed while read: it became shorter"
 
 
 class CancelledError(HoldfastError):
@@ -154,7 +156,8 @@ class _FileParts:
 class _WaitingFile:
     """A file whose blobs are not all known yet."""
 
-    node: Node
+    name: bytes
+    metadata: Metadata
     parts: _FileParts
 
     @property
@@ -162,14 +165,15 @@ class _WaitingFile:
         return self.parts.is_ready
 
     def encoded(self) -> str:
-        return encode_node(replace(self.node, content=tuple(self.parts.blobs)))
+        return encode_node(self.name, Kind.FILE, self.metadata, size=self.parts.size, content=self.parts.blobs)
 
 
 @dataclass(slots=True)
 class _Directory:
     """A directory being written: closed once the stream has left it, `encoded` once its tree is stored."""
 
-    node: Node | None
+    name: bytes
+    metadata: Metadata
     items: list["str | _WaitingFile | _Directory"] = field(default_factory=list)
     waiting: list["_WaitingFile | _Directory"] = field(default_factory=list)
     last: bytes = b""
@@ -194,9 +198,7 @@ class _Directory:
         return not self.waiting
 
     def encoded(self) -> str:
-        if self.node is None:
-            raise InvalidStateError("the root is in no tree")
-        return encode_node(replace(self.node, subtree=self.tree))
+        return encode_node(self.name, Kind.DIR, self.metadata, subtree=self.tree)
 
 
 class SnapshotWriter:
@@ -228,7 +230,9 @@ class SnapshotWriter:
         self._pace = Pace(limits.read_bytes_per_second, machine)
         self._blobs = BlobWriter(storage, box, index, limits=limits.write, machine=machine, fence=lock.refuse_if_lost)
         self._chunker = Chunker(chunk_class, seed)
-        self._root = _Directory(None)
+        # Blocks of an image keep to its offsets, so none is ever taken whole.
+        self._whole_bytes = 0 if chunk_class is ChunkClass.IMAGE else min(_INLINE_BYTES, self._chunker.cut.minimum)
+        self._root = _Directory(b"", Metadata())
         self._stack = [self._root]
         self._path: tuple[bytes, ...] = ()
         self._closing: deque[_Directory] = deque()
@@ -283,13 +287,13 @@ class SnapshotWriter:
         match item.kind:
             case Kind.DIR:
                 self._dirs += 1
-                self._stack.append(_Directory(Node(name, Kind.DIR, item.metadata)))
+                self._stack.append(_Directory(name, item.metadata))
                 self._path = item.path
             case Kind.FILE:
                 self._add_file(directory, item)
             case _:
                 self._others += 1
-                directory.items.append(encode_node(Node(name, item.kind, item.metadata)))
+                directory.items.append(encode_node(name, item.kind, item.metadata))
 
     def finish_tree(self) -> WrittenTree:
         """End the stream: store what is left, and everything is durable; still no snapshot names it.
@@ -453,8 +457,9 @@ class SnapshotWriter:
                 self._files += 1
                 self._kept += 1
                 self._bytes_total += content.size
-                node = Node(name, Kind.FILE, _sized(entry.metadata, content.size), content.blobs)
-                directory.items.append(encode_node(node))
+                directory.items.append(
+                    encode_node(name, Kind.FILE, entry.metadata, size=content.size, content=content.blobs)
+                )
                 return
             content = content.otherwise
         parts = _FileParts()
@@ -466,13 +471,16 @@ class SnapshotWriter:
                 return
         self._files += 1
         self._bytes_total += parts.size
-        node = Node(name, Kind.FILE, _sized(entry.metadata, parts.size), ())
-        directory.append(_WaitingFile(node, parts))
+        directory.append(_WaitingFile(name, entry.metadata, parts))
 
     def _read(self, path: tuple[bytes, ...], content: Content, parts: _FileParts) -> None:
         """Read content to its end, cutting it into blobs that go into `parts`."""
         cutter = RunCutter(self._chunker, lambda chunk: self._store(chunk, parts))
         for piece in content.read():
+            if type(piece) is Extent and piece.length <= self._whole_bytes and not cutter.holds_data:
+                # The usual small file, whole: one read, one blob, nothing to cut. What follows starts another run.
+                self._read_small(path, piece, parts)
+                continue
             match piece:
                 case Noticed(what):
                     self._problems.append(Problem(path, what))
@@ -483,7 +491,7 @@ class SnapshotWriter:
                         raise UnreadableError(f"unreadable: {error.strerror}") from error
                     self._account(got, parts)
                     if got < length:
-                        self._problems.append(Problem(path, "changed while read: it became shorter"))
+                        self._problems.append(Problem(path, _SHORTER))
                 case Hole(length):
                     self._store_hole(length, cutter, parts)
                 case _:
@@ -491,6 +499,17 @@ class SnapshotWriter:
                     cutter.feed(piece)
             self._look_around(path)
         cutter.end()
+
+    def _read_small(self, path: tuple[bytes, ...], extent: Extent, parts: _FileParts) -> None:
+        try:
+            data = os.pread(extent.descriptor, extent.length, extent.offset)
+        except OSError as error:
+            raise UnreadableError(f"unreadable: {error.strerror}") from error
+        self._account(len(data), parts)
+        if data:
+            parts.blobs.append(self._blobs.save(BlobKind.DATA, data))
+        if len(data) < extent.length:
+            self._problems.append(Problem(path, _SHORTER))
 
     def _account(self, size: int, parts: _FileParts) -> None:
         parts.size += size
@@ -539,7 +558,3 @@ class SnapshotWriter:
         if blob_id is None:
             blob_id = self._zero_blobs[size] = self._blobs.save(BlobKind.DATA, bytes(size))
         return blob_id
-
-
-def _sized(metadata: Metadata, size: int) -> Metadata:
-    return metadata if metadata.size == size else replace(metadata, size=size)
