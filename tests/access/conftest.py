@@ -22,6 +22,7 @@ from holdfast.core.seal import RootKey
 from holdfast.core.settings import Mode, Settings
 from holdfast.database.connection import Database
 from holdfast.database.values import FOREVER
+from holdfast.server import explain, simulate
 from holdfast.server.authorize import Authorizer
 from holdfast.server.dispatch import Dispatcher
 from holdfast.wire import iam, kms, sts
@@ -171,7 +172,13 @@ def world(sqlite_database: Database, tmp_path: Path) -> Iterator[World]:
     dispatcher = Dispatcher(
         instance,
         Authorizer(instance),
-        {"iam": iam.OPERATIONS, "kms": kms.OPERATIONS, "sts": sts.OPERATIONS, "backup": BACKUP},
+        {
+            "backup": BACKUP,
+            "holdfast": explain.OPERATIONS,
+            "iam": {**iam.OPERATIONS, **simulate.OPERATIONS},
+            "kms": kms.OPERATIONS,
+            "sts": sts.OPERATIONS,
+        },
     )
     application = Application(dispatcher, machine_time=machine)
     listener = socket.socket()

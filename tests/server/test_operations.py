@@ -1,26 +1,12 @@
 """The table of operations is whole: each operation served has its line, and each line is of one that exists."""
 
-import importlib
-import pkgutil
-
 import pytest
 
-import holdfast.wire
+from holdfast.server.handlers import HANDLERS
 from holdfast.server.operations import RULES
 from holdfast.wire.model import load_service
 
-
-def served() -> list[tuple[str, str]]:
-    """Return every operation that a module of the wire has a handler for."""
-    found = set()
-    for module in pkgutil.iter_modules(holdfast.wire.__path__, "holdfast.wire."):
-        service = module.name.rpartition(".")[2].partition("_")[0]
-        operations = getattr(importlib.import_module(module.name), "OPERATIONS", {})
-        found |= {(service, operation) for operation in operations}
-    return sorted(found)
-
-
-SERVED = served()
+SERVED = [(service, operation) for service, handlers in HANDLERS.items() for operation in handlers]
 
 
 @pytest.mark.parametrize(("service", "operation"), SERVED, ids=[f"{service}:{name}" for service, name in SERVED])

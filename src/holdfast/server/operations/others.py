@@ -74,10 +74,12 @@ def _holdfast_rules() -> dict[str, Rule]:
         rules[f"List{noun}s"] = reading(on_everything(f"holdfast:List{noun}s"))
     for name in (
         "DescribeAccount",
+        "ExplainAccess",
         "ExplainEffectivePolicy",
         "GetOrganizationTree",
         "ListAccounts",
         "ListStorages",
+        "WhoCan",
     ):
         rules[name] = reading(on_everything(f"holdfast:{name}"))
     for name in ("ImportAccount", "PutAccountNames"):
