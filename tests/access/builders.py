@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+import sqlalchemy as sa
+
 from holdfast.access.model import (
     AccessRequest,
     Caller,
@@ -19,6 +21,19 @@ HERE = "111122223333"
 THERE = "444455556666"
 MANAGEMENT = "999900001111"
 VAULT = f"arn:aws:backup:eu-north-1:{HERE}:backup-vault:Daily"
+
+
+def insert_row(tx: sa.Connection, table: str, **values: Any) -> None:
+    """Write a row of another station's table: columns that must not be empty and are not given are 0, '' or false."""
+    row: dict[str, Any] = {}
+    for column in sa.inspect(tx).get_columns(table):
+        if column["name"] in values:
+            row[column["name"]] = values[column["name"]]
+        elif not column["nullable"] and column.get("autoincrement") is not True:
+            kind = column["type"].python_type
+            row[column["name"]] = kind()
+    names = ", ".join(row)
+    tx.execute(sa.text(f"INSERT INTO {table} ({names}) VALUES ({', '.join(f':{name}' for name in row)})"), row)
 
 
 def a_user(name: str = "maria", account: str = HERE, **more: Any) -> Caller:

@@ -22,6 +22,7 @@ from holdfast.core.seal import RootKey
 from holdfast.core.settings import Mode, Settings
 from holdfast.database.connection import Database
 from holdfast.database.values import FOREVER
+from holdfast.server import explain, simulate
 from holdfast.server.authorize import Authorizer
 from holdfast.server.dispatch import Dispatcher
 from holdfast.wire import iam, kms, sts
@@ -51,6 +52,10 @@ _ATTACHMENT = text("""
 _FULL = '{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}'
 
 
+SESSION: Any = boto3.Session()
+SESSION._loader.search_paths.append(str(MODEL_DIRECTORY))
+
+
 class Wall(ManualMachineTime):
     """Machine time that starts at the real one, since clients sign with that, and can be moved."""
 
@@ -73,10 +78,15 @@ class World:
             key_id, secret, token = *self.keys[who], None
         else:
             key_id, secret, token = who["AccessKeyId"], who["SecretAccessKey"], who.get("SessionToken")
-        session: Any = boto3.Session(key_id, secret, token)
-        session._loader.search_paths.append(str(MODEL_DIRECTORY))
-        config = Config(retries={"max_attempts": 0}, connect_timeout=5, read_timeout=20)
-        return session.client(service, region_name=region, endpoint_url=self.url, config=config)
+        return SESSION.client(
+            service,
+            region_name=region,
+            endpoint_url=self.url,
+            config=Config(retries={"max_attempts": 0}, connect_timeout=5, read_timeout=20),
+            aws_access_key_id=key_id,
+            aws_secret_access_key=secret,
+            aws_session_token=token,
+        )
 
     def assume(self, role_arn: str, who: str | Mapping[str, str] = MANAGEMENT, **more: Any) -> dict[str, str]:
         """Return the credentials of a session in a role."""
@@ -162,11 +172,18 @@ def world(sqlite_database: Database, tmp_path: Path) -> Iterator[World]:
     dispatcher = Dispatcher(
         instance,
         Authorizer(instance),
-        {"iam": iam.OPERATIONS, "kms": kms.OPERATIONS, "sts": sts.OPERATIONS, "backup": BACKUP},
+        {
+            "backup": BACKUP,
+            "holdfast": explain.OPERATIONS,
+            "iam": {**iam.OPERATIONS, **simulate.OPERATIONS},
+            "kms": kms.OPERATIONS,
+            "sts": sts.OPERATIONS,
+        },
     )
     application = Application(dispatcher, machine_time=machine)
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
+    listener.listen(64)
     server = uvicorn.Server(uvicorn.Config(application, log_level="warning", access_log=False, lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

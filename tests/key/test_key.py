@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
+from tests.access.builders import insert_row
 
 from holdfast.access.model import Caller, CallerKind, MalformedPolicyError
 from holdfast.access.store import access_version
@@ -172,25 +173,13 @@ def test_a_key_waits_before_it_is_deleted_and_can_be_kept(database: Database) ->
 
 def lock_a_point(tx: sa.Connection, key: Key) -> str:
     arn = f"arn:aws:backup:{REGION}:{HERE}:recovery-point:1"
-    tx.execute(
-        text("""
-            INSERT INTO vault (id, account, region, name, arn, storage, key_arn, creator_request_id, locked,
-                               deletion_delay_days, created_at)
-            VALUES ('v1', :account, :region, 'Daily', 'arn:v1', 'local', :key_arn, 'c', :locked, 7, 0)"""),
-        {"account": HERE, "region": REGION, "key_arn": key.arn, "locked": True},
-    )
-    columns = {
-        row.name: 0 if "INT" in row.type.upper() else ""
-        for row in tx.execute(text("SELECT name, type FROM pragma_table_info('recovery_point') WHERE \"notnull\" = 1"))
-    }
-    columns |= {"id": "p1", "arn": arn, "vault_id": "v1", "key_arn": key.arn}
-    names = ", ".join(columns)
-    tx.execute(text(f"INSERT INTO recovery_point ({names}) VALUES ({', '.join(':' + n for n in columns)})"), columns)
+    insert_row(tx, "vault", id="v1", account=HERE, region=REGION, name="Daily", key_arn=key.arn, locked=True)
+    insert_row(tx, "recovery_point", id="p1", arn=arn, vault_id="v1", key_arn=key.arn)
     return arn
 
 
-def test_a_key_that_locked_points_need_is_not_deleted(sqlite_database: Database) -> None:
-    with sqlite_database.transaction() as tx:
+def test_a_key_that_locked_points_need_is_not_deleted(database: Database) -> None:
+    with database.transaction() as tx:
         key, free = a_key(tx), a_key(tx)
         waiting = service.schedule_deletion(tx, free, now=NOW)
         point = lock_a_point(tx, key)

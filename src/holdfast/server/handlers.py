@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
+from holdfast.server import explain, simulate
 from holdfast.wire import (
     backup_jobs,
     backup_plans,
@@ -28,8 +29,13 @@ HANDLERS: Final[Mapping[str, Mapping[str, Handler]]] = {
         **backup_jobs.OPERATIONS,
         **backup_settings.OPERATIONS,
     },
-    "holdfast": {**holdfast_resources.OPERATIONS, **holdfast_organization.OPERATIONS, **holdfast_policies.OPERATIONS},
-    "iam": iam.OPERATIONS,
+    "holdfast": {
+        **holdfast_resources.OPERATIONS,
+        **holdfast_organization.OPERATIONS,
+        **holdfast_policies.OPERATIONS,
+        **explain.OPERATIONS,
+    },
+    "iam": {**iam.OPERATIONS, **simulate.OPERATIONS},
     "kms": kms.OPERATIONS,
     "organizations": organizations.OPERATIONS,
     "resourcegroupstaggingapi": resourcegroupstaggingapi.OPERATIONS,

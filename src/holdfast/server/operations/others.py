@@ -68,7 +68,7 @@ _OBJECTS: Final = (
 def _holdfast_rules() -> dict[str, Rule]:
     rules = {}
     for noun, kind, member in _OBJECTS:
-        for verb in ("Put", "Describe", "Delete"):
+        for verb in ("Describe",) if noun == "Storage" else ("Put", "Describe", "Delete"):
             name = f"{verb}{noun}"
             rules[name] = Rule(_named(f"holdfast:{name}", kind, member), changing=not name.startswith(_READING))
         rules[f"List{noun}s"] = reading(on_everything(f"holdfast:List{noun}s"))
