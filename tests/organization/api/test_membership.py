@@ -91,6 +91,14 @@ def test_a_closed_account_can_do_nothing_any_more(server: DevServer, organizatio
     assert management == ("ConstraintViolationException", "CANNOT_CLOSE_MANAGEMENT_ACCOUNT")
 
 
+def test_a_closed_account_is_gone_after_ninety_days(server: DevServer, organizations: Any, root: str) -> None:
+    member = an_account(organizations, "shop")
+    organizations.close_account(AccountId=member)
+    server.advance(timedelta(days=90))
+    assert refused(organizations.describe_account, AccountId=member)[0] == "AccountNotFoundException"
+    organizations.delete_organization()
+
+
 def test_a_new_account_is_let_go_after_four_days(server: DevServer, organizations: Any, root: str) -> None:
     first, second = an_account(organizations, "first"), an_account(organizations, "second")
     remove = organizations.remove_account_from_organization
