@@ -205,8 +205,10 @@ def test_a_closed_account_stays_suspended_for_ninety_days(tx: sa.Connection, org
     assert accounts.get_account(tx, organization, member).status is AccountStatus.SUSPENDED
     with pytest.raises(AccountAlreadyClosedError):
         accounts.close_account(tx, organization, member, now=NOON)
+    assert accounts.next_departure(tx) == NOON + 90 * DAY
     assert accounts.remove_long_closed(tx, now=NOON + 89 * DAY) == []
-    assert accounts.remove_long_closed(tx, now=NOON + 90 * DAY) == [member]
+    assert accounts.remove_long_closed(tx, now=NOON + 90 * DAY) == [(member, organization.id)]
+    assert accounts.next_departure(tx) is None
     with pytest.raises(AccountNotFoundError):
         accounts.get_account(tx, organization, member)
     assert accounts.remove_long_closed(tx, now=NOON + 91 * DAY) == []

@@ -19,6 +19,7 @@ from holdfast.recovery.housekeeping import Housekeeper
 from holdfast.schedule.service import Ticked, tick
 from holdfast.server.authorize import Authorizer
 from holdfast.server.configuration import Configuration
+from holdfast.server.departures import let_closed_accounts_go
 from holdfast.server.dev import json_reply
 from holdfast.server.dispatch import Dispatcher
 from holdfast.server.duties import Duty, host_of
@@ -84,8 +85,10 @@ class Holdfast:
         return handle_news(self.instance.database, NEWS_HANDLERS, now=self.instance.machine.now())
 
     def keep_house(self) -> None:
-        """Do what civil time makes due for recovery points: expire, purge, forget orphans."""
-        self.housekeeper.keep(now=self.instance.clock.now())
+        """Do what civil time makes due: recovery points expire, are purged, forgotten; closed accounts leave."""
+        now = self.instance.clock.now()
+        self.housekeeper.keep(now=now)
+        let_closed_accounts_go(self.instance.database, now=now)
 
 
 NEWS_HANDLERS: Final[Mapping[str, NewsHandler]] = {}

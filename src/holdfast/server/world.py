@@ -13,6 +13,7 @@ from holdfast.access.store import access_version
 from holdfast.core.clock import MovableClock
 from holdfast.database.values import instant, stamp
 from holdfast.job.dispatch import next_instant as next_job_instant
+from holdfast.organization.service.accounts import next_departure
 from holdfast.schedule.service import next_due_at
 from holdfast.server.app import Holdfast
 from holdfast.server.data_directory import DataDirectory
@@ -55,7 +56,7 @@ class DevWorld:
         """Return the next instant at which something is due."""
         with self._running.instance.database.reading() as tx:
             of_points = tx.execute(_NEXT_OF_POINTS, {"now": stamp(after)}).scalar_one()
-            found = [next_due_at(tx), next_job_instant(tx, now=after)]
+            found = [next_due_at(tx), next_job_instant(tx, now=after), next_departure(tx)]
         if of_points is not None:
             found.append(instant(of_points))
         return min((at for at in found if at is not None and at > after), default=None)

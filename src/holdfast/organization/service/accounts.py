@@ -12,6 +12,7 @@ from holdfast.organization.errors import (
     AccountAlreadyClosedError,
     AccountExistsError,
     AccountNotFoundError,
+    ConcurrentChangeError,
     Constraint,
     ConstraintError,
     CreateAccountRequestNotFoundError,
@@ -41,6 +42,7 @@ from holdfast.organization.store import accounts, delegation, handshakes, tree
 
 _SERVICE_ROLE_PREFIX = "AWSServiceRoleFor"
 _CLEANED_AT_ONCE = 500
+_FASTER = "Another request took one of the account's names at the same time. Try again."
 
 
 def register_account(tx: sa.Connection, account_id: str, name: str, email: str, *, now: datetime) -> Account:
@@ -227,7 +229,11 @@ def name_account(
     lock(tx, organization)
     account = get_account(tx, organization, account_id)
     _refuse_taken_names(tx, account_id, alias, external_id)
-    accounts.set_names(tx, account_id, alias=alias, external_id=external_id)
+    try:
+        with tx.begin_nested():
+            accounts.set_names(tx, account_id, alias=alias, external_id=external_id)
+    except sa.exc.IntegrityError as error:
+        raise ConcurrentChangeError(_FASTER) from error
     return replace(account, alias=alias, external_id=external_id)
 
 
@@ -362,14 +368,21 @@ def remove_account(
     let_go(tx, organization, account_id, now=now)
 
 
-def remove_long_closed(tx: sa.Connection, *, now: datetime, limits: Limits = LIMITS) -> list[str]:
-    """Let accounts go whose time after closing is over, some hundreds at once; return their ids."""
-    found = accounts.closed_before(tx, now - limits.closed_account_stays, _CLEANED_AT_ONCE)
-    for account_id, organization_id in found:
+def remove_long_closed(tx: sa.Connection, *, now: datetime, limits: Limits = LIMITS) -> list[tuple[str, str]]:
+    """Let accounts go whose time after closing is over, some hundreds at once; return them with their organizations."""
+    gone = []
+    for account_id, organization_id in accounts.closed_before(tx, now - limits.closed_account_stays, _CLEANED_AT_ONCE):
         organization = tree.find_organization(tx, organization_id)
         if organization is not None:
             let_go(tx, organization, account_id, now=now)
-    return [account_id for account_id, _ in found]
+            gone.append((account_id, organization_id))
+    return gone
+
+
+def next_departure(tx: sa.Connection, *, limits: Limits = LIMITS) -> datetime | None:
+    """Return when the next closed account's time is over; None if there is none."""
+    closed_at = accounts.first_closing(tx)
+    return None if closed_at is None else closed_at + limits.closed_account_stays
 
 
 def let_go(tx: sa.Connection, organization: Organization, account_id: str, *, now: datetime) -> None:
@@ -433,5 +446,6 @@ def _insert(tx: sa.Connection, account: Account, *, paired_with: str | None = No
         raise AccountExistsError(f"There is an account {account.id} already.")
     if paired_with is None and accounts.find_account_by_email(tx, account.email) is not None:
         raise AccountExistsError(f"Another account has the e-mail address {account.email}.")
-    accounts.insert_account(tx, account, paired_with=paired_with)
+    if not accounts.insert_account(tx, account, paired_with=paired_with):
+        raise ConcurrentChangeError(_FASTER)
     return account

@@ -43,7 +43,8 @@ _INVITED = text("""
 _CLOSED_SINCE = text("SELECT count(*) FROM account WHERE organization_id = :organization AND closed_at > :since")
 _INSERT = text("""
     INSERT INTO account (id, name, email, alias, external_id, status, created_at, paired_with)
-    VALUES (:id, :name, :email, :alias, :external_id, :status, :now, :paired_with)""")
+    VALUES (:id, :name, :email, :alias, :external_id, :status, :now, :paired_with)
+    ON CONFLICT DO NOTHING""")
 _JOIN = text("""
     UPDATE account SET organization_id = :organization, joined_method = :method, joined_at = :now WHERE id = :id""")
 _LEAVE = text("UPDATE account SET organization_id = NULL, joined_method = NULL, joined_at = NULL WHERE id = :id")
@@ -53,6 +54,7 @@ _SET_NAMES = text("UPDATE account SET alias = :alias, external_id = :external_id
 _LONG_CLOSED = text("""
     SELECT id, organization_id FROM account
      WHERE closed_at <= :before AND organization_id IS NOT NULL ORDER BY id LIMIT :limit""")
+_FIRST_CLOSING = text("SELECT min(closed_at) FROM account WHERE organization_id IS NOT NULL")
 
 _REQUEST = """
     SELECT id, organization_id, account_id, account_name, email, state, failure_reason, requested_at, completed_at,
@@ -171,9 +173,9 @@ def count_closed_since(tx: sa.Connection, organization_id: str, since: datetime)
     return int(tx.execute(_CLOSED_SINCE, {"organization": organization_id, "since": stamp(since)}).scalar_one())
 
 
-def insert_account(tx: sa.Connection, account: Account, *, paired_with: str | None = None) -> None:
-    """Write a new account that stands in no organization yet."""
-    tx.execute(
+def insert_account(tx: sa.Connection, account: Account, *, paired_with: str | None = None) -> bool:
+    """Write a new account that stands in no organization yet; return whether nobody was faster to take its names."""
+    done = tx.execute(
         _INSERT,
         {
             "id": account.id,
@@ -186,6 +188,7 @@ def insert_account(tx: sa.Connection, account: Account, *, paired_with: str | No
             "paired_with": paired_with,
         },
     )
+    return done.rowcount == 1
 
 
 def set_joined(
@@ -214,6 +217,11 @@ def closed_before(tx: sa.Connection, before: datetime, limit: int) -> list[tuple
     """Return accounts (with their organizations) that were closed by an instant and still belong to one."""
     found = tx.execute(_LONG_CLOSED, {"before": stamp(before), "limit": limit})
     return [(row.id, row.organization_id) for row in found]
+
+
+def first_closing(tx: sa.Connection) -> datetime | None:
+    """Return when the first of the accounts was closed that still belong to an organization."""
+    return instant_or_none(tx.execute(_FIRST_CLOSING).scalar_one())
 
 
 def _request(row: Any) -> CreateAccountRequest:
