@@ -2,9 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlsplit
 
 from holdfast.core.clock import MachineTime
 from holdfast.core.errors import (
@@ -15,7 +13,7 @@ from holdfast.core.errors import (
     NotFoundError,
     UnavailableError,
 )
-from holdfast.core.settings import HostGrant
+from holdfast.core.settings import HostGrant, StorageSettings
 from holdfast.job.model import Category
 from holdfast.job.protocol import (
     BackupWork,
@@ -38,7 +36,6 @@ from holdfast.repository.parent import ParentTree
 from holdfast.repository.repository import Repository
 from holdfast.repository.restore import Existing, Restored, RestoreProgress
 from holdfast.repository.snapshot import Snapshot, SnapshotNotFoundError
-from holdfast.repository.storage import LocalStorage
 from holdfast.repository.writer import Limits, Progress, SnapshotWriter, WrittenTree
 from holdfast.source.location import place
 from holdfast.source.protocol import (
@@ -55,6 +52,7 @@ from holdfast.source.protocol import (
     ToolMissingError,
 )
 from holdfast.source.registry import open_source, open_target
+from holdfast.vault.storage import Below, open_storage
 
 
 class ItemMissingError(NotFoundError):
@@ -70,6 +68,7 @@ def back_up(run: Run, work: BackupWork, host: Host, machine: MachineTime) -> Res
     """
     ticket = run.ticket
     repository = _open(ticket.repository, host, machine)
+    repository.unlock()  # a mover that was killed here could not let go of its lock
     adopted = None if work.adopt_epoch is None else _left_by(repository, ticket, work.adopt_epoch)
     if adopted is not None:
         run.ask(Brought(), adopting=True)
@@ -257,7 +256,8 @@ class _Point:
 
 
 def _open(access: RepositoryAccess, host: Host, machine: MachineTime) -> Repository:
-    storage = LocalStorage(Path(unquote(urlsplit(access.storage_url).path)) / access.path)
+    settings = StorageSettings("job", access.storage_url, fault_domain="", options=access.storage_options)
+    storage = Below(open_storage(settings), access.path)
     return Repository.open(storage, access.password, host_id=host.name, machine=machine)
 
 
