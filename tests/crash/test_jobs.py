@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from tests.job.world import World, eventually, restic_check, running
 
-from holdfast.database.connection import Database
 from holdfast.job.model import State
 
 _SLOW = 60_000
