@@ -72,13 +72,10 @@ def sqlite_database(empty_sqlite: Path, tmp_path: Path) -> Iterator[Database]:
     database.close()
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def database(request: pytest.FixtureRequest) -> Iterator[Database]:
-    """An empty control database, once on SQLite and once on PostgreSQL."""
-    if request.param == "sqlite":
-        yield request.getfixturevalue("sqlite_database")
-        return
-    server = sa.make_url(request.getfixturevalue("postgres_url")).set(drivername="postgresql+psycopg")
+@pytest.fixture
+def postgres_database(postgres_url: str) -> Iterator[Database]:
+    """An empty control database on PostgreSQL."""
+    server = sa.make_url(postgres_url).set(drivername="postgresql+psycopg")
     name = "test_" + new_uuid().replace("-", "")
     admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
@@ -89,3 +86,10 @@ def database(request: pytest.FixtureRequest) -> Iterator[Database]:
     with admin.connect() as connection:
         connection.exec_driver_sql(f'DROP DATABASE "{name}" WITH (FORCE)')
     admin.dispose()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def database(request: pytest.FixtureRequest) -> Database:
+    """An empty control database, once on SQLite and once on PostgreSQL."""
+    found: Database = request.getfixturevalue(f"{request.param}_database")
+    return found

@@ -1,10 +1,9 @@
 """Jobs from end to end, with the real engine, real movers and a real repository."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
-from tests.job.world import MACHINE_TIME, PASSWORD, World, eventually, running
+from tests.job.world import MACHINE_TIME, World, eventually, restic_check, running
 
 from holdfast.core.settings import HostGrant
 from holdfast.database.connection import Database
@@ -18,18 +17,6 @@ def world(sqlite_database: Database, tmp_path: Path) -> World:
     made = World(tmp_path, sqlite_database)
     made.lay_out()
     return made
-
-
-def check(world: World) -> None:
-    """Have plain restic read every byte of the repository."""
-    done = subprocess.run(
-        ["restic", "-r", str(world.storage / "repository"), "--no-cache", "check", "--read-data"],
-        env={"RESTIC_PASSWORD": PASSWORD, "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
 
 
 def test_a_backup_makes_a_recovery_point_that_restores(world: World) -> None:
@@ -56,7 +43,7 @@ def test_a_backup_makes_a_recovery_point_that_restores(world: World) -> None:
         "holdfast:epoch=1",
         f"holdfast:resource={done.resource_arn}",
     }
-    check(world)
+    restic_check(world)
 
 
 def test_a_second_backup_reads_only_what_changed(world: World) -> None:
@@ -65,8 +52,8 @@ def test_a_second_backup_reads_only_what_changed(world: World) -> None:
         first = world.until_ended(world.backup("www"), tick=supervisor)
         (tree / "file-0000").write_bytes(b"changed")
         second = world.until_ended(world.backup("www"), tick=supervisor)
-    assert second.result["bytes_read"] == len(b"changed")
-    assert second.result["bytes_total"] == 19_007
+    assert second.result["brought"]["bytes_read"] == len(b"changed")
+    assert second.result["brought"]["bytes_total"] == 19_007
     assert world.points() == [first.result["snapshot_id"], second.result["snapshot_id"]]
 
 
@@ -93,7 +80,7 @@ def test_what_could_not_be_read_is_said_by_the_job_and_its_point(world: World) -
     assert done.state is State.COMPLETED
     assert done.category is Category.MISCELLANEOUS
     assert "file-0029: vanished" in (done.message or "")
-    assert done.result["problems"] == 1
+    assert done.result["brought"]["problems"] == 1
 
 
 def test_a_source_that_is_missing_fails_the_job_and_says_so(world: World) -> None:

@@ -1,6 +1,7 @@
 """A small installation for the tests of jobs: one database, one repository, real movers, real directories."""
 
 import os
+import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import text
-from tests.job.builders import ACCOUNT, REGION, a_subject
+from tests.job.builders import ACCOUNT, REGION, a_subject, set_columns
 
 from holdfast.core.clock import MachineTime, SystemClock, SystemMachineTime
 from holdfast.core.settings import HostGrant, Mode, Settings, SiteSettings, StorageSettings
@@ -26,7 +27,8 @@ from holdfast.repository.storage import LocalStorage
 
 PASSWORD = "correct horse battery staple"
 MACHINE_TIME = SystemMachineTime()
-SOON = timedelta(milliseconds=300)
+SOON = timedelta(seconds=0.5)
+"""A beat; after four without a word a run counts as gone, which a busy machine must not be mistaken for."""
 
 
 @dataclass
@@ -40,6 +42,7 @@ class World:
     read_bytes_per_second: int = 0
     refuse: Refusal | None = None
     host_grants: tuple[HostGrant, ...] | None = None
+    catalogue_is_broken: bool = False
     machine: MachineTime = field(default_factory=SystemMachineTime)
 
     @property
@@ -63,7 +66,7 @@ class World:
 
     def repository(self) -> Repository:
         """Open the repository as a reader would."""
-        return Repository.open(LocalStorage(self.storage / "repository"), PASSWORD, host_id="test")
+        return Repository.open(LocalStorage(self.storage / "repository"), PASSWORD, host_id="test-host")
 
     def settings(self) -> Settings:
         """Return the configuration."""
@@ -86,7 +89,7 @@ class World:
             self.settings(),
             clock=SystemClock(),
             machine=self.machine,
-            duties=Duties(prepare=self.prepare, catalogue=catalogue),
+            duties=Duties(prepare=self.prepare, catalogue=self.catalogue),
             host=Host("test-host", grants=grants, forbidden=(str(self.storage),)),
             executor=executor,
         )
@@ -131,6 +134,18 @@ class World:
             replace(ticket, backup=work, recovery_point_id=f"point-{job.id}"),
             recovery_point_arn=f"arn:aws:backup:{REGION}:{ACCOUNT}:recovery-point:{job.id}",
         )
+
+    def catalogue(self, tx: sa.Connection, job: Job, outcome: Completed) -> None:
+        """Insert the recovery point of a backup, unless the catalogue is broken."""
+        if self.catalogue_is_broken:
+            raise RuntimeError("the catalogue is broken")
+        if job.kind is Kind.BACKUP:
+            catalogue(tx, job, outcome)
+
+    def pretend(self, job: Job, **columns: Any) -> None:
+        """Change columns of a job's row, as if time had gone by."""
+        with self.database.transaction() as tx:
+            set_columns(tx, job.id, **columns)
 
     def a_tree(self, name: str, *, files: int = 20, size: int = 1000) -> Path:
         """Make a directory tree that is the resource `name`."""
@@ -211,8 +226,6 @@ def eventually(true: Callable[[], bool], seconds: float = 60, say: Callable[[], 
 
 def catalogue(tx: sa.Connection, job: Job, outcome: Completed) -> None:
     """Insert a recovery point."""
-    if job.kind is not Kind.BACKUP:
-        return
     values: dict[str, Any] = {
         "id": outcome.recovery_point_id,
         "arn": outcome.recovery_point_arn,
@@ -234,13 +247,26 @@ def catalogue(tx: sa.Connection, job: Job, outcome: Completed) -> None:
         "completed_at": stamp(job.completed_at or job.created_at),
         "size_bytes": outcome.bytes_read,
         "stored_bytes": outcome.bytes_stored,
+        "archive_opt_in": False,
         "storage_class": "WARM",
         "key_arn": "key",
-        "consistency": outcome.result["consistency"],
-        "restore_metadata": to_json(outcome.result["restore_metadata"]),
+        "consistency": outcome.result["brought"]["consistency"],
+        "restore_metadata": to_json(outcome.result["brought"]["restore_metadata"]),
         "problems": to_json(outcome.result["troubles"]),
     }
     names: Sequence[str] = list(values)
     tx.execute(
         text(f"INSERT INTO recovery_point ({', '.join(names)}) VALUES ({', '.join(':' + n for n in names)})"), values
     )
+
+
+def restic_check(world: World) -> None:
+    """Have plain restic read every byte of the repository."""
+    done = subprocess.run(
+        ["restic", "-r", str(world.storage / "repository"), "--no-cache", "check", "--read-data"],
+        env={"RESTIC_PASSWORD": PASSWORD, "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

@@ -26,6 +26,9 @@ _AHEAD: Final = 2
 _LOOKED_AT: Final = 200
 """How many waiting jobs are read at a time."""
 
+_TOLD: Final = 1_000
+"""How many jobs are told in one pass that every mover of their site is busy."""
+
 _PASSED_OVER: Final = 5_000
 """How many waiting jobs of one lane are looked at in one pass, at most."""
 
@@ -90,6 +93,14 @@ _WAITING = """
 _HAND_OVER = text("UPDATE job SET dispatched_at = :machine_now, waiting_for = '' WHERE id = :id AND state = 'CREATED'")
 _WAITS = text("UPDATE job SET waiting_for = :waiting_for WHERE id = :id AND state = 'CREATED'")
 
+_WAIT_FOR_SITE = """
+    UPDATE job SET waiting_for = 'site'
+     WHERE id IN (SELECT id FROM job
+                   WHERE state = 'CREATED' AND {kind} AND site = :site AND waiting_for = '' AND dispatched_at IS NULL
+                   ORDER BY priority, start_by, id LIMIT :limit)
+       AND state = 'CREATED'
+"""
+
 
 def dispatch(tx: sa.Connection, lane: Lane, *, now: datetime, machine_now: datetime) -> list[Handover]:
     """Choose the waiting jobs of a lane that may start now, by priority and start_by, and mark them as handed over.
@@ -126,6 +137,8 @@ def dispatch(tx: sa.Connection, lane: Lane, *, now: datetime, machine_now: datet
         tx.execute(_HAND_OVER, [{"id": job.job_id, "machine_now": stamp(machine_now)} for job in chosen])
     if waits:
         tx.execute(_WAITS, [{"id": job_id, "waiting_for": waiting} for job_id, waiting in waits.items()])
+    if len(chosen) >= free:
+        tx.execute(text(_WAIT_FOR_SITE.format(kind=sort)), {"site": lane.site, "limit": _TOLD})
     return chosen
 
 

@@ -42,7 +42,7 @@ class Host:
     """Stands for this host in the locks of repositories."""
     grants: tuple[HostGrant, ...] = ()
     forbidden: tuple[str, ...] = ()
-    """Holdfast's own directories here, which no grant opens."""
+    """Holdfast's own directories here, as absolute paths, which no grant opens."""
     tools: tuple[str, ...] = ()
     """Directories with client programs, looked through before the host's PATH."""
 

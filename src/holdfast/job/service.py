@@ -157,8 +157,8 @@ def claim(
     return Claim(job, before.result)
 
 
-def beat(tx: sa.Connection, job_id: str, epoch: int, progress: Progress, *, machine_now: datetime) -> State:
-    """Note that a run is alive and how far it has come; return the state, which may say that it has to stop.
+def beat(tx: sa.Connection, job_id: str, epoch: int, progress: Progress | None, *, machine_now: datetime) -> State:
+    """Note that a run is alive, and how far it has come; return the state, which may say that it has to stop.
 
     Raises:
         FencedError: the job has another epoch now, or has ended.
@@ -167,17 +167,6 @@ def beat(tx: sa.Connection, job_id: str, epoch: int, progress: Progress, *, mach
     if state is None:
         raise FencedError(f"job {job_id} is no longer in epoch {epoch}: another run has taken it over, or it has ended")
     return state
-
-
-def refuse_if_fenced(tx: sa.Connection, job_id: str, epoch: int) -> None:
-    """Refuse to go on with a job that somebody else has, or that has ended.
-
-    Raises:
-        FencedError: the job has another epoch now, or has ended.
-    """
-    job = _get(tx, job_id)
-    if job.epoch != epoch or job.has_ended:
-        raise FencedError(f"job {job_id} is {job.state} in epoch {job.epoch}; epoch {epoch} has lost it")
 
 
 def allow_commit(
@@ -192,7 +181,7 @@ def allow_commit(
     """
     if store.allow(tx, job_id, epoch, prepared, machine_now=machine_now):
         return True
-    beat(tx, job_id, epoch, Progress(), machine_now=machine_now)
+    beat(tx, job_id, epoch, None, machine_now=machine_now)
     return False
 
 

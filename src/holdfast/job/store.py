@@ -59,6 +59,12 @@ _CLAIM = text(f"""
  RETURNING {COLUMNS}
 """).bindparams(sa.bindparam("expected", type_=sa.Integer))
 
+_ALIVE = text("""
+    UPDATE job SET seen_at = :machine_now
+     WHERE id = :id AND epoch = :epoch AND state IN ('RUNNING', 'ABORTING')
+ RETURNING state
+""")
+
 _BEAT = text("""
     UPDATE job
        SET seen_at = :machine_now, percent = :percent, bytes_done = :bytes_done, bytes_stored = :bytes_stored,
@@ -221,20 +227,24 @@ def claim(
     return None if row is None else from_row(row)
 
 
-def beat(tx: sa.Connection, job_id: str, epoch: int, progress: Progress, *, machine_now: datetime) -> State | None:
+def beat(
+    tx: sa.Connection, job_id: str, epoch: int, progress: Progress | None, *, machine_now: datetime
+) -> State | None:
     """Note that a run was heard of; return its job's state, None if the epoch is no longer the job's."""
-    state = tx.execute(
-        _BEAT,
-        {
-            "id": job_id,
-            "epoch": epoch,
-            "percent": progress.percent,
-            "bytes_done": progress.bytes_done,
-            "bytes_total": progress.bytes_total,
-            "bytes_stored": progress.bytes_stored,
-            "machine_now": stamp(machine_now),
-        },
-    ).scalar_one_or_none()
+    whose = {"id": job_id, "epoch": epoch, "machine_now": stamp(machine_now)}
+    if progress is None:
+        state = tx.execute(_ALIVE, whose).scalar_one_or_none()
+    else:
+        state = tx.execute(
+            _BEAT,
+            {
+                **whose,
+                "percent": progress.percent,
+                "bytes_done": progress.bytes_done,
+                "bytes_total": progress.bytes_total,
+                "bytes_stored": progress.bytes_stored,
+            },
+        ).scalar_one_or_none()
     return None if state is None else State(state)
 
 

@@ -5,7 +5,8 @@ windows that closed, jobs that are next, runs that have fallen silent.
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -118,6 +119,7 @@ class Supervisor:
         self._beat = settings.heartbeat
         self._silence = settings.heartbeat * SILENT_BEATS
         self._lanes: Sequence[Lane] = [lane for site in settings.sites.values() for lane in dispatch.lanes(site)]
+        self._host = host
         self._movers = Movers(host, machine)
         self._engine: Engine | None = None
         self._stopping = threading.Event()
@@ -126,7 +128,13 @@ class Supervisor:
     # The process
 
     def start(self) -> None:
-        """Start the engine, and take up at once what a former process of this name was working on."""
+        """Start the engine, and take up at once what a former process of this name was working on.
+
+        One that was stopped can be started again.
+        """
+        if self._stopping.is_set():
+            self._movers = Movers(self._host, self._machine)
+            self._stopping.clear()
         self._engine = Engine.start(
             self._database, executor=self._executor, lanes=self._lanes, body=self.run, machine=self._machine
         )
@@ -226,8 +234,10 @@ class Supervisor:
             if isinstance(prepared, Refusal):
                 return Failed(prepared.reason, prepared.category, prepared.retryable)
             prepared = replace(prepared, ticket=self._ticket(prepared.ticket, claim))
-            self._duties.make_ready(claim, prepared)
-            with self._movers.one() as mover:
+            with ExitStack() as stack:
+                with self._beating(claim):
+                    self._duties.make_ready(claim, prepared)
+                    mover = stack.enter_context(self._movers.one())
                 return _Conversation(self, claim, prepared, mover).hold()
         except FencedError:
             raise
@@ -262,14 +272,15 @@ class Supervisor:
                 raise
             # The snapshot is there and waits to be adopted by the next run, which tries to end the job again.
             log.exception("job.not_catalogued", job=claim.job.id)
-            reason = f"the recovery point was written but could not be recorded: {error}"
+            why = str(error) if isinstance(error, HoldfastError) else "the server's log says why"
+            reason = f"the recovery point was written but could not be recorded: {why}"
             self._end(claim, Failed(reason, Category.FATAL_ERROR, retryable=True))
 
     def _end(self, claim: Claim, outcome: Outcome) -> None:
         if isinstance(outcome, Completed) and claim.job.kind is Kind.BACKUP:
-            with self._database.reading() as tx:
-                service.refuse_if_fenced(tx, claim.job.id, claim.epoch)
-            self._duties.record(claim.job, outcome)
+            self.beat_once(claim, None)
+            with self._beating(claim):
+                self._duties.record(claim.job, outcome)
         with self._database.transaction() as tx:
             job = service.complete(
                 tx,
@@ -281,6 +292,35 @@ class Supervisor:
                 catalogue=self._duties.catalogue,
             )
         log.info("job.ended", job=job.id, epoch=job.epoch, state=job.state, message=job.message)
+
+    @contextmanager
+    def _beating(self, claim: Claim) -> Iterator[None]:
+        """Beat beside something slow that this thread does itself.
+
+        Raises:
+            FencedError: at the end, if another run has taken the job over meanwhile.
+        """
+        done, fenced = threading.Event(), threading.Event()
+
+        def beat() -> None:
+            while not self._machine.wait(done, self.beat):
+                try:
+                    self.beat_once(claim, None)
+                except FencedError:
+                    fenced.set()
+                    return
+                except Exception:
+                    log.exception("job.beat_failed", job=claim.job.id)
+
+        heart = threading.Thread(target=beat, name=f"beat-{claim.job.id}", daemon=True)
+        heart.start()
+        try:
+            yield
+        finally:
+            done.set()
+            heart.join()
+        if fenced.is_set():
+            raise FencedError(f"job {claim.job.id} was taken over while epoch {claim.epoch} was at work on it")
 
     # What a conversation needs
 
@@ -304,7 +344,7 @@ class Supervisor:
         """The machine's time."""
         return self._machine
 
-    def beat_once(self, claim: Claim, progress: Progress) -> State:
+    def beat_once(self, claim: Claim, progress: Progress | None) -> State:
         """Beat; return the job's state.
 
         Raises:
@@ -395,7 +435,7 @@ class _Conversation:
     def _prepared(self, brought: Brought) -> dict[str, Any]:
         """Return what lies in the job's `result` from before its snapshot is written until it has ended."""
         return {
-            **asdict(brought),
+            "brought": asdict(brought),
             "epoch": self._claim.epoch,
             "recovery_point_id": self._preparation.ticket.recovery_point_id,
             "recovery_point_arn": self._preparation.recovery_point_arn,
@@ -406,12 +446,13 @@ class _Conversation:
         about = dict(self._claim.prepared) if said.adopted else self._prepared(said.brought)
         about |= {"snapshot_id": said.snapshot_id, "created_resource": said.created_resource, "adopted": said.adopted}
         issues = _issues(about)
+        brought: Mapping[str, Any] = about["brought"]
         return Completed(
             result=about,
             recovery_point_id=about["recovery_point_id"],
             recovery_point_arn=about["recovery_point_arn"],
-            bytes_read=about["bytes_total"],
-            bytes_stored=about["bytes_stored"],
+            bytes_read=brought["bytes_total"],
+            bytes_stored=brought["bytes_stored"],
             message=issues,
             category=Category.SUCCESS if issues is None else Category.MISCELLANEOUS,
         )
@@ -419,7 +460,7 @@ class _Conversation:
 
 def _issues(about: Mapping[str, Any]) -> str | None:
     """Return what a job that completed has to say about what it left out; None if nothing."""
-    count = about["problems"]
+    count = about["brought"]["problems"]
     if not count:
         return None
     path, what = about["troubles"][0] if about["troubles"] else ("", "")

@@ -1,10 +1,8 @@
 """The work itself, inside a mover: reading a source into a repository, and writing a snapshot into a target."""
 
-import re
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
-from urllib.parse import unquote, urlsplit
 
 from holdfast.core.clock import MachineTime
 from holdfast.core.errors import (
@@ -15,7 +13,7 @@ from holdfast.core.errors import (
     NotFoundError,
     UnavailableError,
 )
-from holdfast.core.settings import HostGrant
+from holdfast.core.settings import HostGrant, StorageSettings
 from holdfast.job.model import Category
 from holdfast.job.protocol import (
     BackupWork,
@@ -31,20 +29,20 @@ from holdfast.job.protocol import (
     WentWrong,
 )
 from holdfast.job.run import Run
-from holdfast.repository.entry import Kind, Problem, path_text
+from holdfast.repository.entry import Problem, path_text
 from holdfast.repository.key_file import NoRepositoryError, WrongPasswordError
-from holdfast.repository.pack import BlobKind
 from holdfast.repository.parent import ParentTree
 from holdfast.repository.repository import Repository
 from holdfast.repository.restore import Existing, Restored, RestoreProgress
 from holdfast.repository.snapshot import Snapshot, SnapshotNotFoundError
-from holdfast.repository.storage import LocalStorage
 from holdfast.repository.writer import Limits, Progress, SnapshotWriter, WrittenTree
 from holdfast.source.location import place
+from holdfast.source.point import SnapshotPoint
 from holdfast.source.protocol import (
     DirectoryLanding,
     NotGrantedError,
     OptionRefusedError,
+    Output,
     SecretRefusedError,
     SourceError,
     SourceMissingError,
@@ -55,6 +53,7 @@ from holdfast.source.protocol import (
     ToolMissingError,
 )
 from holdfast.source.registry import open_source, open_target
+from holdfast.vault.storage import Below, open_storage
 
 
 class ItemMissingError(NotFoundError):
@@ -70,6 +69,7 @@ def back_up(run: Run, work: BackupWork, host: Host, machine: MachineTime) -> Res
     """
     ticket = run.ticket
     repository = _open(ticket.repository, host, machine)
+    repository.unlock()  # a mover that was killed here could not let go of its lock
     adopted = None if work.adopt_epoch is None else _left_by(repository, ticket, work.adopt_epoch)
     if adopted is not None:
         run.ask(Brought(), adopting=True)
@@ -156,8 +156,9 @@ def restore(run: Run, work: RestoreWork, host: Host, machine: MachineTime) -> Re
     """
     ticket = run.ticket
     repository = _open(ticket.repository, host, machine)
-    snapshot = repository.snapshot(work.snapshot)
-    point = _Point(repository, snapshot)
+    repository.unlock()
+    point = _Point(repository, work.snapshot, run)
+    run.progress = ProgressMade(bytes_total=work.bytes_expected)
     target = open_target(_spec(work.target, ticket.job_id, host), work.metadata, at=work.asked_at)
     run.on_giving_up(target.abort)
     ended: SourceReport | None = None
@@ -165,7 +166,7 @@ def restore(run: Run, work: RestoreWork, host: Host, machine: MachineTime) -> Re
         landing = target.begin()
         restored: Restored | None = None
         if isinstance(landing, DirectoryLanding):
-            restored = _restore_tree(run, work, repository, point, landing)
+            restored = _restore_tree(run, work, repository, landing)
         else:
             landing.fill(point)
         run.refuse_if_given_up()
@@ -188,11 +189,9 @@ def restore(run: Run, work: RestoreWork, host: Host, machine: MachineTime) -> Re
     return Result(brought, created_resource=_text(ended.facts.get("restored_to")))
 
 
-def _restore_tree(
-    run: Run, work: RestoreWork, repository: Repository, point: "_Point", landing: DirectoryLanding
-) -> Restored:
-    for item in landing.items:
-        if not point.holds(item):
+def _restore_tree(run: Run, work: RestoreWork, repository: Repository, landing: DirectoryLanding) -> Restored:
+    for item, pattern in zip(landing.items, landing.patterns, strict=True):
+        if not _holds(repository, work.snapshot, pattern):
             raise ItemMissingError(f"the recovery point holds nothing at {path_text(item)}; nothing was restored")
 
     def report(progress: RestoreProgress) -> None:
@@ -205,59 +204,60 @@ def _restore_tree(
     return repository.restore(
         work.snapshot,
         landing.descriptor,
-        include=[_pattern(item) for item in landing.items],
+        include=landing.patterns,
         existing=Existing.REFUSE,
         progress=report,
         cancelled=run.is_given_up,
     )
 
 
-def _pattern(path: tuple[bytes, ...]) -> str:
-    """Return the pattern that takes this path; a byte that is no text is matched by any byte."""
-    return "/" + "/".join(
-        re.sub(r"[*?[]", r"[\g<0>]", name.decode("utf-8", "surrogateescape")).translate(_ANY_BYTE) for name in path
-    )
-
-
-_ANY_BYTE: Final = {0xDC00 + byte: "?" for byte in range(128, 256)}
+def _holds(repository: Repository, snapshot_id: str, pattern: str) -> bool:
+    return any(True for _ in repository.entries(snapshot_id, include=[pattern]))
 
 
 class _Point:
-    """What a target may read of the recovery point."""
+    """What a target may read of the recovery point, with an eye on how much it has read and whether it may go on."""
 
-    def __init__(self, repository: Repository, snapshot: Snapshot) -> None:
-        self._reader = repository.reader()
-        self._root = snapshot.tree
-        self._tree = ParentTree(self._reader, snapshot.tree)
+    def __init__(self, repository: Repository, snapshot_id: str, run: Run) -> None:
+        self._point = SnapshotPoint(repository, snapshot_id)
+        self._run = run
         self.bytes_read = 0
 
-    def holds(self, path: tuple[bytes, ...]) -> bool:
-        """Return whether there is anything at `path`."""
-        return self._tree.find(path) is not None
-
     def names(self, directory: tuple[bytes, ...]) -> tuple[bytes, ...]:
-        """Return the names in one directory of the point; none if there is no such directory."""
-        node = self._tree.find(directory)
-        tree = self._root if not directory else None if node is None else node.subtree
-        return () if tree is None else tuple(child.name for child in self._reader.tree(tree))
+        """Return the names in one directory of the point."""
+        return self._point.names(directory)
 
-    def read(self, path: tuple[bytes, ...]) -> Iterator[bytes]:
-        """Yield the content of one file of the point, each piece verified.
+    def dump(self, path: tuple[bytes, ...], out: Output) -> int:
+        """Write the content of one file of the point into `out`; return how many bytes it has."""
+        return self._point.dump(path, _Counted(out, self))
+
+    def note(self, size: int) -> None:
+        """Note that so many bytes more were read.
 
         Raises:
-            ItemMissingError: the point has no such file.
+            GivenUpError: the work has to end.
         """
-        node = self._tree.find(path)
-        if node is None or node.kind is not Kind.FILE:
-            raise ItemMissingError(f"the recovery point has no file {path_text(path)}")
-        for blob in node.content or ():
-            piece = bytes(self._reader.read(BlobKind.DATA, blob))
-            self.bytes_read += len(piece)
-            yield piece
+        self._run.refuse_if_given_up()
+        self.bytes_read += size
+        self._run.progress = replace(self._run.progress, bytes_done=self.bytes_read)
+
+
+class _Counted:
+    """What a target writes into, and how much goes through."""
+
+    def __init__(self, out: Output, point: _Point) -> None:
+        self._out = out
+        self._point = point
+
+    def write(self, data: bytes, /) -> int:
+        """Write all of `data`."""
+        self._point.note(len(data))
+        return self._out.write(data)
 
 
 def _open(access: RepositoryAccess, host: Host, machine: MachineTime) -> Repository:
-    storage = LocalStorage(Path(unquote(urlsplit(access.storage_url).path)) / access.path)
+    settings = StorageSettings("job", access.storage_url, fault_domain="", options=access.storage_options)
+    storage = Below(open_storage(settings), access.path)
     return Repository.open(storage, access.password, host_id=host.name, machine=machine)
 
 
