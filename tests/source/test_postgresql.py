@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from tests.source.conftest import PASSWORD, Server
-from tests.source.contract import SourceContract, children, descriptors, read_all, read_content
+from tests.source.contract import SourceContract, children, descriptors, opened_since, read_all, read_content
 
 from holdfast.core.settings import HostGrant
 from holdfast.repository.chunk import ChunkClass
@@ -316,7 +316,7 @@ def test_an_abort_in_the_middle_of_a_dump_leaves_no_backend(server: Server, data
         list(pieces)
     with pytest.raises(SourceAbortedError):
         list(stream)
-    assert descriptors() == open_files
+    assert opened_since(open_files) == []
 
 
 def test_an_abort_while_a_lock_is_waited_for_ends_the_wait(server: Server, database: Make) -> None:
