@@ -11,9 +11,13 @@ from typing import Any
 
 import psycopg
 import pytest
+import sqlalchemy as sa
+from tests.source.register import EMPTIED, Register, settings_in
 
 from holdfast.core.ids import new_uuid
 from holdfast.core.settings import HostGrant
+from holdfast.database.connection import Database
+from holdfast.database.schema import upgrade
 from holdfast.source.location import Location, Scheme
 from holdfast.source.protocol import SourceSecret, SourceSpec
 
@@ -113,7 +117,7 @@ def _serve(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
 
 
 @pytest.fixture
-def database(server: Server) -> Iterator[Callable[..., str]]:
+def make_database(server: Server) -> Iterator[Callable[..., str]]:
     """Make databases with what the statements put into them; they are dropped after the test."""
     made: list[str] = []
 
@@ -149,3 +153,32 @@ def role(server: Server) -> Iterator[Callable[..., str]]:
     yield make
     for name in made:
         server.run("postgres", f"DROP OWNED BY {name}", f"DROP ROLE {name}")
+
+
+@pytest.fixture(scope="module")
+def control_on_postgres(postgres_url: str) -> Iterator[Database]:
+    """One control database on PostgreSQL for all tests of a module, which is emptied between them."""
+    server = sa.make_url(postgres_url).set(drivername="postgresql+psycopg")
+    name = f"control_{new_uuid()[:8]}"
+    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f'CREATE DATABASE "{name}"')
+    control = Database.open(server.set(database=name).render_as_string(hide_password=False))
+    upgrade(control)
+    yield control
+    control.close()
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f'DROP DATABASE "{name}" WITH (FORCE)')
+    admin.dispose()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def register(request: pytest.FixtureRequest, tmp_path: Path) -> Register:
+    """The verbs of registration, once on SQLite and once on PostgreSQL."""
+    if request.param == "sqlite":
+        return Register(request.getfixturevalue("sqlite_database"), settings_in(tmp_path))
+    control: Database = request.getfixturevalue("control_on_postgres")
+    with control.transaction() as tx:
+        for table in EMPTIED:
+            tx.execute(sa.text(f"DELETE FROM {table}"))
+    return Register(control, settings_in(tmp_path))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.source.conftest import Server
-from tests.source.contract import PointInMemory, children, descriptors, read_all
+from tests.source.contract import PointInMemory, children, descriptors, opened_since, read_all
 
 from holdfast.core.ids import new_uuid
 from holdfast.core.settings import HostGrant
@@ -16,7 +16,6 @@ from holdfast.source.postgresql.description import DescriptionDamagedError
 from holdfast.source.protocol import (
     NotGrantedError,
     OptionRefusedError,
-    Output,
     SourceReport,
     SourceSpec,
     TargetFailedError,
@@ -113,8 +112,8 @@ def test_what_was_backed_up_comes_back(server: Server, shop: str, point: PointIn
     assert server.ask(new_name, mark) is None
 
 
-def test_an_empty_database_may_be_restored_into(server: Server, database: Make, point: PointInMemory) -> None:
-    name = database()
+def test_an_empty_database_may_be_restored_into(server: Server, make_database: Make, point: PointInMemory) -> None:
+    name = make_database()
     restore(server.spec(name), point)
     assert server.ask(name, "SELECT count(*) FROM shop.item") == 20000
 
@@ -131,9 +130,9 @@ def test_an_empty_database_may_be_restored_into(server: Server, database: Make, 
     ],
 )
 def test_a_database_with_anything_in_it_is_never_restored_into(
-    server: Server, database: Make, point: PointInMemory, content: str
+    server: Server, make_database: Make, point: PointInMemory, content: str
 ) -> None:
-    name = database(content)
+    name = make_database(content)
     with pytest.raises(TargetOccupiedError, match="exists and is not empty"):
         restore(server.spec(name), point)
     assert name in server.databases()
@@ -148,9 +147,9 @@ def test_a_cut_dump_restores_nothing(server: Server, point: PointInMemory, new_n
 
 
 def test_a_failed_restore_leaves_a_database_that_was_there_empty(
-    server: Server, database: Make, point: PointInMemory
+    server: Server, make_database: Make, point: PointInMemory
 ) -> None:
-    name = database()
+    name = make_database()
     (path,) = (path for path in point.files if path[0] == b"databases")
     point.files[path] = point.files[path][:-100]
     with pytest.raises(TargetFailedError):
@@ -161,10 +160,11 @@ def test_a_failed_restore_leaves_a_database_that_was_there_empty(
 class BrokenPoint(PointInMemory):
     """A point whose storage fails in the middle of the dump."""
 
-    def dump(self, path: tuple[bytes, ...], out: Output) -> int:
+    def read(self, path: tuple[bytes, ...]) -> Iterator[bytes]:
         if path[0] != b"databases":
-            return super().dump(path, out)
-        out.write(self.files[path][:500_000])
+            yield from super().read(path)
+            return
+        yield self.files[path][:500_000]
         raise OSError("storage went away")
 
 
@@ -173,7 +173,7 @@ def test_a_point_that_cannot_be_read_on_restores_nothing(server: Server, point: 
     with pytest.raises(OSError, match="storage went away"):
         restore(server.spec(new_name), BrokenPoint(point.files))
     assert new_name not in server.databases()
-    assert descriptors() == open_files
+    assert opened_since(open_files) == []
 
 
 def test_the_same_job_begins_again_where_a_crash_left_it(server: Server, point: PointInMemory, new_name: str) -> None:
@@ -261,9 +261,9 @@ def test_another_locale_may_be_given(server: Server, point: PointInMemory, new_n
     assert server.ask(new_name, "SELECT datcollate FROM pg_database WHERE datname = current_database()") == "C"
 
 
-def with_foreign_owner(server: Server, database: Make, role: Make) -> tuple[PointInMemory, str]:
+def with_foreign_owner(server: Server, make_database: Make, role: Make) -> tuple[PointInMemory, str]:
     owner = role(options="NOLOGIN")
-    name = database("CREATE TABLE t AS SELECT 1 AS x", f"ALTER TABLE t OWNER TO {owner}")
+    name = make_database("CREATE TABLE t AS SELECT 1 AS x", f"ALTER TABLE t OWNER TO {owner}")
     point = a_point(server.spec(name))
     server.run(name, "DROP TABLE t")
     server.run("postgres", f"ALTER ROLE {owner} RENAME TO {owner}_away")
@@ -273,8 +273,10 @@ def with_foreign_owner(server: Server, database: Make, role: Make) -> tuple[Poin
 OWNER = "SELECT tableowner FROM pg_tables WHERE tablename = 't'"
 
 
-def test_owners_come_back_where_their_roles_exist(server: Server, database: Make, role: Make, new_name: str) -> None:
-    point, owner = with_foreign_owner(server, database, role)
+def test_owners_come_back_where_their_roles_exist(
+    server: Server, make_database: Make, role: Make, new_name: str
+) -> None:
+    point, owner = with_foreign_owner(server, make_database, role)
     server.run("postgres", f"ALTER ROLE {owner}_away RENAME TO {owner}")
     assert not restore(server.spec(new_name), point).problems
     assert server.ask(new_name, OWNER) == owner
@@ -282,9 +284,9 @@ def test_owners_come_back_where_their_roles_exist(server: Server, database: Make
 
 
 def test_missing_roles_are_told_and_their_things_are_restored_all_the_same(
-    server: Server, database: Make, role: Make, new_name: str
+    server: Server, make_database: Make, role: Make, new_name: str
 ) -> None:
-    point, owner = with_foreign_owner(server, database, role)
+    point, owner = with_foreign_owner(server, make_database, role)
     try:
         problems = restore(server.spec(new_name), point).problems
     finally:
@@ -297,9 +299,9 @@ def test_missing_roles_are_told_and_their_things_are_restored_all_the_same(
 
 
 def test_missing_roles_are_made_without_login_when_asked_for(
-    server: Server, database: Make, role: Make, new_name: str
+    server: Server, make_database: Make, role: Make, new_name: str
 ) -> None:
-    point, owner = with_foreign_owner(server, database, role)
+    point, owner = with_foreign_owner(server, make_database, role)
     try:
         with pytest.raises(TargetFailedError):
             restore(server.spec(new_name), PointInMemory({**point.files, **cut(point)}), createMissingRoles="true")

@@ -122,14 +122,16 @@ class _Walk:
                 descriptor = self._open_directory(path, level, name) if entry.kind is Kind.DIR else None
                 if entry.kind is Kind.DIR and descriptor is None:
                     continue
-                yield entry
                 if descriptor is None:
+                    yield entry
                     if level.content is not None:
                         level.content.close()
                         level.content = None
                     continue
+                # Before the entry is yielded, since whoever takes it may stop there.
                 below = _Level(path, descriptor, iter(()))
                 levels.append(below)
+                yield entry
                 if not self._rules.one_filesystem or os.fstat(descriptor).st_dev == self._device:
                     below.names = self._names(path, descriptor, below.problems)
         finally:

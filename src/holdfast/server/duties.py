@@ -195,6 +195,7 @@ class Duty:
             type_name=job.resource_type,
             resource_arn=job.resource_arn,
             metadata=metadata,
+            site=job.site,
         )
         place = Place(
             url=target.url,

@@ -8,13 +8,14 @@ own, since a mount can show a directory under a second name.
 import errno
 import os
 import stat
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from holdfast.core.settings import HostGrant
 from holdfast.source.grant import Purpose, refuse_own, refuse_unless_host_allows
-from holdfast.source.location import Location, file_location, place
+from holdfast.source.location import Location, Scheme, file_location, place
 from holdfast.source.protocol import (
     NotGrantedError,
     SourceError,
@@ -25,6 +26,11 @@ from holdfast.source.protocol import (
 
 _PASS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+
+
+# One look at a time: a hung file system then costs one thread and one short wait, not one for each caller.
+_looking = threading.Lock()
+_LONGEST_LOOK_SECONDS = 0.5
 
 
 class Identity(NamedTuple):
@@ -89,6 +95,36 @@ def open_granted(
         os.close(opened)
         raise
     return opened
+
+
+def refuse_links(wanted: Location) -> None:
+    """Refuse a place on this host's disks whose path leads through a link, as far as that can be told at once.
+
+    A mover refuses it in any case, when it opens the place. A file system that does not answer is not waited for.
+
+    Raises:
+        NotGrantedError: a part of the path is a link.
+    """
+    if wanted.scheme is not Scheme.FILE or not _looking.acquire(blocking=False):
+        return
+    found: list[NotGrantedError] = []
+    looked = threading.Event()
+
+    def look() -> None:
+        try:
+            os.close(_walk(wanted, frozenset()))
+        except NotGrantedError as error:
+            found.append(error)
+        except SourceError:
+            pass  # it may be made later
+        finally:
+            _looking.release()
+            looked.set()
+
+    threading.Thread(target=look, name="look-at-place", daemon=True).start()
+    looked.wait(_LONGEST_LOOK_SECONDS)
+    if found:
+        raise found[0]
 
 
 def open_above(wanted: Location, *, forbidden: Iterable[str]) -> int:

@@ -8,8 +8,10 @@ is mounted below.
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import cast
 
 from holdfast.repository.chunk import ChunkClass
 from holdfast.repository.entry import Content, Entry, Kept, Kind, Piece, Problem, UnreadableError
@@ -81,7 +83,9 @@ class FileSource:
             descriptor = self._descriptor
         try:
             rules = WalkRules(one_filesystem=self._one_filesystem, exclude=self._excluded)
-            yield from self._watched(walk_tree(descriptor, parent=parent, rules=rules))
+            walk = cast("Generator[Entry | Problem]", walk_tree(descriptor, parent=parent, rules=rules))
+            with closing(walk):  # it holds descriptors of its own
+                yield from self._watched(walk)
             self._complete = True
         except UnreadableError as error:
             raise SourceUnreadableError(f"{self._place.key}: {error}") from error
@@ -204,7 +208,7 @@ class _Proven:
 
 
 def _one_filesystem(spec: SourceSpec, place: Location) -> bool:
-    options = {**place.options, **spec.options}
+    options = {**place.options, **spec.own_options}
     unknown = sorted(set(options) - _OPTIONS)
     if unknown:
         raise OptionRefusedError(f"{unknown[0]!r} is no option of a file source; known options: one-filesystem")

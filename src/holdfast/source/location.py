@@ -158,6 +158,21 @@ def file_location(path: str | bytes) -> Location:
     return Location(Scheme.FILE, "", None, parts)
 
 
+def server_location(scheme: str, host: str, port: int | None) -> Location:
+    """Return the place of a server, of which all its databases are parts; without a port it is the usual one.
+
+    Raises:
+        InvalidUrlError: the three name no server.
+    """
+    if scheme.lower() == Scheme.FILE:
+        raise InvalidUrlError("files are read without a secret")
+    if "/" in host:
+        host = quote_from_bytes(host.encode(), safe="")
+    elif ":" in host and not host.startswith("["):
+        host = f"[{host}]"
+    return location(f"{scheme}://{host}" if port is None else f"{scheme}://{host}:{port}")
+
+
 def place(path_or_url: str) -> Location:
     """Return the place of an absolute path or of a URL, whichever `path_or_url` is.
 

@@ -85,15 +85,12 @@ class Secret:
     @property
     def context(self) -> str:
         """What its sealing is bound to: a sealed value that is moved elsewhere does not open."""
-        place = f"{self.scheme}://{self.host}:{self.port or ''} at {self.site}"
+        place = f"{self.scheme}://{self.host}:{self.port} at {self.site}"
         return f"secret {self.account}/{self.region}/{self.name} for {place}"
 
     def fits(self, place: Location, site: str) -> bool:
         """Return whether it may be handed to the connector that reads this place."""
-        return (self.scheme, self.host, self.site) == (place.scheme.value, place.host, site) and self.port in (
-            None,
-            place.port,
-        )
+        return (self.scheme, self.host, self.port, self.site) == (place.scheme.value, place.host, place.port, site)
 
 
 def derived_arn(

@@ -5,7 +5,6 @@ ended well, before a snapshot is written: a stream that merely stopped is never 
 and finished or aborted; abort removes only what the target itself made.
 """
 
-import glob
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -124,6 +123,11 @@ class SourceSpec:
     certificates: str = ""
     """A file with the certificate authorities that servers are judged by; empty for the host's own."""
 
+    @property
+    def own_options(self) -> Mapping[str, str]:
+        """The options without those of AWS's own, which begin with a capital and mean other types of resources."""
+        return {name: value for name, value in self.options.items() if not name[:1].isupper()}
+
 
 @dataclass(frozen=True, slots=True)
 class SourceReport:
@@ -174,14 +178,6 @@ class Source(Protocol):
         ...
 
 
-class Output(Protocol):
-    """Something that bytes are written into."""
-
-    def write(self, data: bytes, /) -> int:
-        """Take all of `data`."""
-        ...
-
-
 class PointReader(Protocol):
     """Read access to the recovery point that is being restored."""
 
@@ -189,8 +185,8 @@ class PointReader(Protocol):
         """Return the names in one directory of the point; none if there is no such directory."""
         ...
 
-    def dump(self, path: tuple[bytes, ...], out: Output) -> int:
-        """Write the content of one file of the point, verified, into `out`; return how many bytes it has.
+    def read(self, path: tuple[bytes, ...]) -> Iterator[bytes]:
+        """Yield the content of one file of the point, each piece verified.
 
         Raises:
             NotFoundError: the point has no such file.
@@ -206,14 +202,6 @@ class DirectoryLanding:
     """An open descriptor of the directory, which stays open until the target is finished or aborted."""
     items: tuple[tuple[bytes, ...], ...] = ()
     """The paths in the point that are wanted, each with all it holds; none means everything."""
-
-    @property
-    def patterns(self) -> tuple[str, ...]:
-        """The items as patterns of `repository.pattern`, each of which takes nothing but its item.
-
-        A byte that is no UTF-8 becomes the sign for any one byte, since patterns are text.
-        """
-        return tuple("/" + "/".join(_literally(name) for name in item) for item in self.items)
 
 
 class StreamLanding(Protocol):
@@ -257,8 +245,3 @@ class Target(Protocol):
         Whoever writes into a `DirectoryLanding` has to have stopped before.
         """
         ...
-
-
-def _literally(name: bytes) -> str:
-    text = glob.escape(name.decode("utf-8", "surrogateescape"))
-    return "".join("?" if "\udc80" <= character <= "\udcff" else character for character in text)

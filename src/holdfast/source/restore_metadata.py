@@ -37,7 +37,8 @@ _WITHOUT_MEANING: Final = frozenset(
 _KNOWN: Final = _WITHOUT_MEANING | {TARGET_URL, ROOT_MODE, ROOT_OWNER, ROOT_MTIME, _NEW, _EXISTING, _ITEMS}
 MISSING_ROLES: Final = "createMissingRoles"
 LOCALE: Final = "holdfast:locale"
-_DATABASE_KEYS: Final = (TARGET_URL, LOCALE, MISSING_ROLES, "aws:backup:request-id", "vpcId")
+SECRET_KEY: Final = "holdfast:secret-name"  # noqa: S105 - the key of a name
+_DATABASE_KEYS: Final = (TARGET_URL, SECRET_KEY, LOCALE, MISSING_ROLES, "aws:backup:request-id", "vpcId")
 _IDENTIFIER: Final = re.compile(r"[^\x00-\x1f/]{1,63}")
 _MOST_ITEMS: Final = 5
 _MOST_BYTES: Final = 200_000
@@ -102,6 +103,8 @@ class DatabaseRestore:
     """The database to restore into; None to name it by `identifier` on the server that it came from."""
     identifier: str
     create_missing_roles: bool
+    secret_name: str | None
+    """The secret for the server that is restored to; None for the one of the resource."""
     locale: str | None
     """The locale of the new database where the recorded one does not exist on the server."""
 
@@ -137,7 +140,7 @@ def database_restore(metadata: Mapping[str, str]) -> DatabaseRestore:
         raise OptionRefusedError(
             f"a restore needs DBInstanceIdentifier, the new database's name on the same server, or {TARGET_URL}"
         )
-    return DatabaseRestore(target, identifier, create == "true", metadata.get(LOCALE))
+    return DatabaseRestore(target, identifier, create == "true", metadata.get(SECRET_KEY), metadata.get(LOCALE))
 
 
 def directory_name(at: datetime) -> bytes:

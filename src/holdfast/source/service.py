@@ -10,12 +10,14 @@ import sqlalchemy as sa
 from holdfast.core.arn import partition_of
 from holdfast.core.errors import DeniedError, InvalidInputError
 from holdfast.core.seal import RootKey
-from holdfast.core.settings import HostGrant, Settings
-from holdfast.organization.service.membership import find_membership
-from holdfast.organization.service.tree import placement_of
+from holdfast.core.settings import LOCAL_SITE, HostGrant, Settings
+from holdfast.database.outbox import publish
+from holdfast.organization.service.membership import find_membership, membership_of
+from holdfast.organization.service.tree import get_parent, placement_of
 from holdfast.source import store
-from holdfast.source.grant import Purpose, SiteGrant, granting, refuse_own
-from holdfast.source.location import Location, location, place
+from holdfast.source.confined import own_places, refuse_links
+from holdfast.source.grant import Purpose, SiteGrant, granting, refuse_own, refuse_unless_host_allows
+from holdfast.source.location import Location, Scheme, location, server_location
 from holdfast.source.model import (
     InvalidResourceError,
     LocationTakenError,
@@ -30,8 +32,9 @@ from holdfast.source.model import (
     refuse_unreadable,
 )
 from holdfast.source.protocol import SourceSecret
-from holdfast.source.restore_metadata import database_restore, file_restore
+from holdfast.source.restore_metadata import SECRET_KEY, database_restore, file_restore
 
+RESOURCE_CHANGED: Final = "ResourceChanged"
 _SEAL: Final = "source secret"
 
 ClassOf = Callable[[str, str, Mapping[str, str]], int]
@@ -39,7 +42,7 @@ ClassOf = Callable[[str, str, Mapping[str, str]], int]
 
 
 class NotTheManagerError(DeniedError):
-    """Only the management account grants places, or an account that is in no organization."""
+    """Only the management account grants places."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,6 @@ def put_resource(
     refuse_unreadable(wanted.type, source)
     if not settings.site_serves(wanted.site, region):
         raise InvalidResourceError(f"there is no site {wanted.site!r} for region {region}")
-    refuse_own(source, own_places(settings))
     granting(
         source,
         Purpose.READ,
@@ -117,12 +119,13 @@ def put_resource(
         account=account,
         unit_path=unit_path_of(tx, account),
     )
-    taken = store.foreign_overlap(tx, account, wanted.site, source)
-    if taken is not None:
-        raise LocationTakenError(
-            f"{source.key} belongs to another account, which has registered it or a place that overlaps it; "
-            "a place has one owner"
-        )
+    if wanted.site == LOCAL_SITE:
+        # The movers of this very host ask the same again; here it is told before anything is scheduled.
+        refuse_own(source, own_places(settings.own))
+        refuse_unless_host_allows(source, Purpose.READ, settings.host_grants)
+        refuse_links(source)
+    store.lock_site(tx, wanted.site)
+    _refuse_foreign(tx, account, wanted.site, source)
     known = store.find_by_name(tx, account, region, wanted.name)
     refuse_if_changed(wanted.name, 0 if known is None else known.version, expected_version)
     arn = wanted.arn or (
@@ -150,6 +153,13 @@ def put_resource(
     refuse_bad_tags(tags)
     if wanted.secret_name is not None:
         _fitting_secret(tx, account, region, wanted.secret_name, source, wanted.site)
+    elif source.scheme is not Scheme.FILE:
+        raise InvalidResourceError(
+            f"{source.key} is read with a secret; put one with PutSecret and give its SecretName"
+        )
+    if known is not None and _is_as_wanted(known, wanted, source, tags):
+        return known
+    publish(tx, RESOURCE_CHANGED, {"account": account, "region": region, "arn": arn}, at=now)
     store.write_resource(
         tx,
         known=known or (None if formerly is None else formerly[0]),
@@ -166,6 +176,23 @@ def put_resource(
         now=now,
     )
     return get_resource_by_name(tx, account, region, wanted.name)
+
+
+def _is_as_wanted(known: Resource, wanted: Registration, source: Location, tags: Mapping[str, str]) -> bool:
+    return (known.source_url, known.site, known.secret_name, known.tags) == (
+        source.url,
+        wanted.site,
+        wanted.secret_name,
+        tags,
+    )
+
+
+def _refuse_foreign(tx: sa.Connection, account: str, site: str, wanted: Location) -> None:
+    if store.foreign_overlap(tx, account, site, wanted) is not None:
+        raise LocationTakenError(
+            f"{wanted.key} belongs to another account, which has registered it or a place that overlaps it; "
+            "a place has one owner"
+        )
 
 
 def find_resource(tx: sa.Connection, account: str, region: str, arn: str) -> Resource | None:
@@ -217,6 +244,7 @@ def delete_resource(
     known = get_resource_by_name(tx, account, region, name)
     refuse_if_changed(name, known.version, expected_version)
     store.delete_resource(tx, known.id, now)
+    publish(tx, RESOURCE_CHANGED, {"account": account, "region": region, "arn": known.arn}, at=now)
 
 
 def set_resource_tags(
@@ -224,7 +252,11 @@ def set_resource_tags(
 ) -> None:
     """Give a resource these tags and no others."""
     refuse_bad_tags(tags)
+    if dict(tags) == dict(resource.tags):
+        return
     source = location(resource.source_url)
+    body = {"account": resource.account, "region": resource.region, "arn": resource.arn}
+    publish(tx, RESOURCE_CHANGED, body, at=now)
     store.write_resource(
         tx,
         known=resource,
@@ -248,15 +280,10 @@ def tags_of_resource(tx: sa.Connection, account: str, region: str, arn: str) -> 
     return {} if found is None else dict(found.tags)
 
 
-def own_places(settings: Settings) -> list[Location]:
-    """Return Holdfast's own places on this host, which are never a source or a target."""
-    return [place(url) for url in settings.own]
-
-
 def manager_of(tx: sa.Connection, account: str) -> str:
-    """Return who grants places to an account: its organization's management account, or itself when it has none."""
+    """Return who grants places to an account: its organization's management account; nobody, if it is in none."""
     membership = find_membership(tx, account)
-    return account if membership is None else membership.organization.management_account
+    return "" if membership is None else membership.organization.management_account
 
 
 def unit_path_of(tx: sa.Connection, account: str) -> str:
@@ -277,7 +304,8 @@ def put_grant(
     """Put a grant, as the account that grants.
 
     Raises:
-        NotTheManagerError: the account is a member of an organization that somebody else manages.
+        NotTheManagerError: the account manages no organization.
+        ParentNotFoundError: there is no such unit.
         InvalidInputError: there is no such site, or the grant is for nobody or nothing.
         NotGrantedError: the place holds or lies in Holdfast's own.
         VersionChangedError: it has another version than was expected.
@@ -289,8 +317,11 @@ def put_grant(
         raise InvalidInputError("a grant is for Accounts, for a UnitId and everything below it, or for both")
     if not grant.allow_read and not grant.allow_restore:
         raise InvalidInputError("a grant allows to read, to restore, or both: set AllowRead or AllowRestore")
-    if grant.place.path:
-        refuse_own(grant.place, [mine for mine in own_places(settings) if mine.contains(grant.place)])
+    if grant.site == LOCAL_SITE:
+        # A grant of what holds Holdfast's own directories is no harm: these stay closed inside it.
+        refuse_own(grant.place, [mine for mine in own_places(settings.own) if mine.contains(grant.place)])
+    if grant.unit_id:
+        get_parent(tx, membership_of(tx, account).organization, grant.unit_id)
     known = store.find_grant(tx, account, grant.name)
     refuse_if_changed(grant.name, 0 if known is None else known[0].version, expected_version)
     store.put_grant(tx, account, grant, now)
@@ -318,7 +349,7 @@ def delete_grant(tx: sa.Connection, account: str, name: str, *, expected_version
     """Take a grant back; jobs under way go on, later ones are refused.
 
     Raises:
-        NotTheManagerError: the account is a member.
+        NotTheManagerError: the account manages no organization.
         UnknownObjectError: there is none of this name.
     """
     _refuse_member(tx, account)
@@ -349,9 +380,12 @@ def put_secret(
     """Keep a secret, sealed under the root key; without a value the known one keeps its own.
 
     Raises:
-        InvalidInputError: there is no value, or where the secret may be used changes without a new one.
+        InvalidInputError: there is no value, where the secret may be used changes without a new one, or scheme, host
+            and port name no server.
         VersionChangedError: it has another version than was expected.
     """
+    place = server_location(secret.scheme, secret.host, secret.port)
+    secret = replace(secret, scheme=place.scheme.value, host=place.host, port=place.port)
     known = store.find_secret(tx, account, region, secret.name)
     refuse_if_changed(secret.name, 0 if known is None else known.version, expected_version)
     if value is None and known is None:
@@ -423,27 +457,49 @@ def restore_place(
     type_name: str,
     resource_arn: str,
     metadata: Mapping[str, str],
+    site: str = LOCAL_SITE,
 ) -> RestorePlace:
     """Return where a restore with this metadata goes, and the secret for it.
 
     Raises:
         InvalidInputError: the metadata does not say where, or makes no sense.
+        InvalidResourceError: the secret is not for the server that is restored to.
+        LocationTakenError: the place belongs to another account.
         UnknownResourceError: it names a file system, or came from a database server, that is not registered any more.
     """
     if type_name == "EFS":
         asked = file_restore(metadata)
-        if asked.target is not None:
-            return RestorePlace(asked.target.url, None)
-        wanted = f":file-system/{asked.file_system_id}"
-        arn = resource_arn.rpartition(":file-system/")[0] + wanted
-        return RestorePlace(get_resource(tx, account, region, arn).source_url, None)
-    original = get_resource(tx, account, region, resource_arn)
-    target = database_restore(metadata).place(location(original.source_url))
-    return RestorePlace(target.url, open_secret(tx, root_key, original))
+        target = asked.target
+        if target is None:
+            arn = f"{resource_arn.rpartition(':file-system/')[0]}:file-system/{asked.file_system_id}"
+            target = location(get_resource(tx, account, region, arn).source_url)
+        _refuse_foreign(tx, account, site, target)
+        return RestorePlace(target.url, None)
+    wanted = database_restore(metadata)
+    original = find_resource(tx, account, region, resource_arn)
+    if wanted.target is not None:
+        target = wanted.target
+    else:
+        target = wanted.place(location(get_resource(tx, account, region, resource_arn).source_url))
+    _refuse_foreign(tx, account, site, target)
+    name = wanted.secret_name or (None if original is None else original.secret_name)
+    if name is None:
+        raise InvalidResourceError(
+            f"{resource_arn} is not registered any more, so the restore has to name a secret for {target.key}, "
+            f"as {SECRET_KEY}"
+        )
+    # Checked against the server that is restored to: a restore must not carry a password to another one.
+    return RestorePlace(target.url, _opened(root_key, _fitting_secret(tx, account, region, name, target, site)))
 
 
 def _refuse_member(tx: sa.Connection, account: str) -> None:
     manager = manager_of(tx, account)
+    if not manager:
+        # An account that left must not grant itself what it could reach before.
+        raise NotTheManagerError(
+            f"account {account} is in no organization; places are granted by an organization's management account, "
+            "so create one first with CreateOrganization"
+        )
     if manager != account:
         raise NotTheManagerError(f"grants are put by the management account {manager}, not by account {account}")
 

@@ -24,6 +24,7 @@ _LIST = text(f"""{_RESOURCE}
      WHERE r.account = :account AND r.region = :region AND r.deleted_at IS NULL AND r.name > :after
        AND (:type = '' OR r.type = :type)
      ORDER BY r.name LIMIT :limit""")
+_LOCK_SITE = text("SELECT pg_advisory_xact_lock(hashtextextended(:site, 0))")
 _OVERLAP = text("""
     SELECT account, location FROM resource
      WHERE site = :site AND account <> :account AND deleted_at IS NULL
@@ -40,6 +41,7 @@ _UPDATE = text("""
                         deleted_at = NULL
      WHERE id = :id""")
 _DELETE = text("UPDATE resource SET deleted_at = :at, version = version + 1 WHERE id = :id")
+_PRESENT_CLASS = text("SELECT class_id FROM resource_interval WHERE resource_id = :id AND ends_at = :forever")
 _OPEN_INTERVAL = text(
     "INSERT INTO resource_interval (resource_id, class_id, starts_at, ends_at) VALUES (:id, :class_id, :at, :forever)"
 )
@@ -95,6 +97,12 @@ def _resource(row: "sa.Row[Any]") -> Resource:
     )
 
 
+def lock_site(tx: sa.Connection, site: str) -> None:
+    """Let nobody else register anything at a site until this transaction ends; there is one writer on SQLite anyway."""
+    if tx.dialect.name == "postgresql":
+        tx.execute(_LOCK_SITE, {"site": f"site {site}"})
+
+
 def find_by_name(tx: sa.Connection, account: str, region: str, name: str) -> Resource | None:
     """Return the resource with this name."""
     row = tx.execute(_BY_NAME, {"account": account, "region": region, "name": name}).one_or_none()
@@ -144,7 +152,7 @@ def write_resource(
     class_id: int,
     now: datetime,
 ) -> None:
-    """Insert a resource or change the known one; when its class changes, its history gets a new interval."""
+    """Insert a resource, or change the known one or bring it back; a new class begins a new interval of its history."""
     values = {
         "account": account,
         "region": region,
@@ -163,12 +171,13 @@ def write_resource(
     else:
         resource_id = known.id
         tx.execute(_UPDATE, {**values, "id": resource_id})
-    set_class(tx, resource_id, class_id, now)
+    _set_class(tx, resource_id, class_id, now)
 
 
-def set_class(tx: sa.Connection, resource_id: int, class_id: int, now: datetime) -> None:
-    """Begin a new interval with this class now."""
+def _set_class(tx: sa.Connection, resource_id: int, class_id: int, now: datetime) -> None:
     where = {"id": resource_id, "class_id": class_id, "at": stamp(now), "forever": FOREVER}
+    if tx.execute(_PRESENT_CLASS, where).scalar_one_or_none() == class_id:
+        return
     tx.execute(_CLOSE_INTERVAL, where)
     tx.execute(_DROP_EMPTY, where)
     tx.execute(_OPEN_INTERVAL, where)

@@ -8,14 +8,19 @@ from holdfast.access.tag import check_tags, clear_tags, put_tags, tags_of
 from holdfast.assessment.store import intern_class
 from holdfast.core.errors import InvalidInputError, NotFoundError
 from holdfast.core.settings import LOCAL_SITE, Mode, StorageSettings
+from holdfast.organization.service.membership import find_membership, reader_of
 from holdfast.source import service
 from holdfast.source.grant import SiteGrant
-from holdfast.source.location import Scheme, place
+from holdfast.source.location import place
 from holdfast.source.model import Resource, Secret
 from holdfast.source.service import Dated, Registration
 from holdfast.wire.call import Call, Handler
 
 _PAGE: Final = 100
+
+
+class UnknownAccountError(NotFoundError):
+    """The organization has no such account."""
 
 
 class UnknownStorageError(NotFoundError):
@@ -54,15 +59,15 @@ def describe_resource(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
 
 
 def list_resources(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
-    """List the caller's resources in the region by name."""
+    """List resources in the region by name: the caller's, or those of an account of the organization it may read."""
     wanted = shape.get("AccountId", call.caller.account)
     if wanted != call.caller.account:
-        raise InvalidInputError(f"account {call.caller.account} lists its own resources, not those of {wanted}")
-    filters = {"type": shape.get("ResourceType", "")}
+        _refuse_stranger(call, wanted)
+    filters = {"type": shape.get("ResourceType", ""), "account": wanted}
     limit = shape.get("MaxResults", _PAGE)
     found = service.list_resources(
         call.tx,
-        call.caller.account,
+        wanted,
         call.region,
         type_name=filters["type"],
         after=call.page_position(filters, shape.get("NextToken")) or "",
@@ -72,6 +77,13 @@ def list_resources(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
         "Resources": [resource_to_wire(resource) for resource in found[:limit]],
         "NextToken": call.page_token(filters, found[limit - 1].name if len(found) > limit else None),
     }
+
+
+def _refuse_stranger(call: Call, account: str) -> None:
+    organization = reader_of(call.tx, call.caller.account)
+    theirs = find_membership(call.tx, account)
+    if theirs is None or theirs.organization.id != organization.id:
+        raise UnknownAccountError(f"there is no account {account} in organization {organization.id}")
 
 
 def delete_resource(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
@@ -142,15 +154,13 @@ def delete_site_grant(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
 
 def put_secret(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     """Keep a secret for one scheme, host, port and site."""
-    if shape["Scheme"].lower() not in set(Scheme):
-        raise InvalidInputError(f"{shape['Scheme']} sources are not read by this release; it knows {', '.join(Scheme)}")
     secret = Secret(
         account=call.caller.account,
         region=call.region,
         name=shape["Name"],
         username=shape.get("Username", ""),
-        scheme=shape["Scheme"].lower(),
-        host=shape["Host"].lower(),
+        scheme=shape["Scheme"],
+        host=shape["Host"],
         port=shape.get("Port"),
         site=shape.get("Site", LOCAL_SITE),
         version=0,

@@ -82,7 +82,7 @@ def address(spec: SourceSpec, place: Location) -> tuple[Address, SourceSecret]:
         raise OptionRefusedError(f"{place.key} names a server; name one of its databases, as in {place.below}shop")
     if spec.secret is None or not spec.secret.username:
         raise SecretRefusedError(f"{place.key} needs a secret with a user name and password; put one and name it")
-    mode = {**place.options, **spec.options}.get("sslmode")
+    mode = {**place.options, **spec.own_options}.get("sslmode")
     if mode is None:
         mode = "prefer" if place.is_loopback else "verify-full"
     elif mode not in _SSL_MODES and not (mode in ("disable", "prefer") and place.is_loopback):

@@ -367,7 +367,7 @@ def _begin(connection: psycopg.Connection[Any]) -> tuple[DatabaseFacts, str]:
 
 
 def _options(spec: SourceSpec, place: Location) -> _Options:
-    given = {**place.options, **spec.options}
+    given = {**place.options, **spec.own_options}
     unknown = sorted(set(given) - set(_CHOICES) - {"sslmode", "lock-wait"})
     if unknown:
         known = ", ".join(sorted({*_CHOICES, "sslmode", "lock-wait"}))

@@ -6,7 +6,6 @@ giving up drops only what this job made. Everything is restored in one transacti
 """
 
 import contextlib
-import io
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -44,7 +43,6 @@ from holdfast.source.protocol import (
 from holdfast.source.restore_metadata import database_restore
 
 _MAINTENANCE: Final = ("postgres", "template1")
-_MOST_DESCRIPTION_BYTES: Final = 256 << 20
 
 # Anything that a user may have made; what belongs to an extension is counted with the extension.
 _ANYTHING_IN_IT: Final = """
@@ -120,15 +118,17 @@ class PostgresqlTarget:
             )
             arguments = self._prepare(connection, description)
         child = self._start(tools.program("pg_restore"), arguments)
-        out = _Pipe(child)
         try:
-            point.dump((described.DIRECTORY, dump), out)
+            # One that ends early says why by its exit code, so nothing more is read for it.
+            for piece in point.read((described.DIRECTORY, dump)):
+                if not write_all(child.stdin, piece):
+                    break
             self._refuse_aborted()
             code = child.end()
         finally:
             child.close()
         self._refuse_aborted()
-        if code != 0 or out.broken:
+        if code != 0:
             raise explained(child.words(), f"pg_restore into {self._place.key} ended with {code}", TargetFailedError)
 
     def finish(self) -> SourceReport:
@@ -185,12 +185,10 @@ class PostgresqlTarget:
         return dumps[0]
 
     def _describe(self, point: PointReader) -> Description:
-        out = io.BytesIO()
         try:
-            point.dump((described.NAME,), out)
+            return from_bytes(b"".join(point.read((described.NAME,))))
         except NotFoundError as error:
             raise TargetFailedError("the recovery point does not say how its dump was made") from error
-        return from_bytes(out.getvalue())
 
     def _prepare(self, connection: psycopg.Connection[Any], description: Description) -> list[str]:
         """Refuse early what would fail late, make the database, and return pg_restore's arguments."""
@@ -323,20 +321,6 @@ class PostgresqlTarget:
             raise explained(str(error), self._place.key, TargetFailedError) from error
         finally:
             connection.close()
-
-
-class _Pipe:
-    """pg_restore's input. When it ends early, its exit code tells why, so the rest is thrown away."""
-
-    def __init__(self, child: Child) -> None:
-        self._child = child
-        self.broken = False
-
-    def write(self, data: bytes) -> int:
-        """Hand `data` on."""
-        if not self.broken:
-            self.broken = not write_all(self._child.stdin, data)
-        return len(data)
 
 
 def _locale_words(recorded: Mapping[str, Any], instead: str | None, server: int) -> list[sql.Composed]:

@@ -1,7 +1,7 @@
 -- The first tables: organization, policies, resources, access, keys, vaults, recovery points, jobs, audit trail.
 -- Instants are whole microseconds since 1970 in columns that end in _at or _by. Interval rows hold from starts_at up
 -- to and without ends_at; the row that still holds has the largest 64-bit number there. JSON lies in text columns.
--- SERIAL_KEY and BYTES are replaced by the dialect's own words.
+-- SERIAL_KEY, BYTES and IN_BYTE_ORDER are replaced by the dialect's own words.
 
 
 -- One installation's own facts: its id, the root key's fingerprint, the development stamp, the civil clock's
@@ -180,8 +180,8 @@ CREATE INDEX verdict_class ON verdict (class_id);
 CREATE TABLE resource (
     id SERIAL_KEY, account TEXT NOT NULL, region TEXT NOT NULL, arn TEXT NOT NULL, type TEXT NOT NULL,
     name TEXT NOT NULL, source_url TEXT NOT NULL,
-    -- The canonical URL of the place, without options: what overlaps is told by it.
-    location TEXT NOT NULL, site TEXT NOT NULL, secret_name TEXT,
+    -- The canonical URL of the place, without options: what overlaps is told by it, so its order must be plain.
+    location TEXT IN_BYTE_ORDER NOT NULL, site TEXT NOT NULL, secret_name TEXT,
     class_id BIGINT NOT NULL, version INTEGER NOT NULL, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL,
     deleted_at BIGINT, UNIQUE (account, region, arn)
 );
