@@ -113,6 +113,40 @@ def serve(
 
 
 @app.command()
+def rebuild(
+    data_dir: DataDir,
+    storage: Annotated[
+        str | None, typer.Option(help="For a new data directory: the storage that the vaults lie in.")
+    ] = None,
+    root_key: Annotated[
+        Path | None, typer.Option(help="For a new data directory: a file with the root key of the vaults.")
+    ] = None,
+    recovery_key: Annotated[
+        Path | None, typer.Option(help="Where the root key is lost: a file with the recovery key, or - for stdin.")
+    ] = None,
+    administrator_of: Annotated[
+        str | None, typer.Option(help="Make a first administrator in this account, and print the key.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+) -> None:
+    """Bring vaults, keys, recovery points, locks and holds back from storage, with the server stopped.
+
+    Everything is verified; what is not as it was written is named, and the exit code is 4 then.
+    """
+    from holdfast.cli.rebuild import Options, run_rebuild  # noqa: PLC0415 - see quickstart
+
+    options = Options(
+        data_dir=data_dir,
+        storage=storage,
+        root_key=root_key,
+        recovery_key=recovery_key,
+        administrator_of=administrator_of,
+        as_json=as_json,
+    )
+    raise typer.Exit(run_rebuild(options))
+
+
+@app.command()
 def models() -> None:
     """Print the directory for AWS_DATA_PATH, with which boto3 and the AWS CLI know the service `holdfast`."""
     print(MODEL_DIRECTORY)

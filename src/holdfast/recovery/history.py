@@ -136,6 +136,9 @@ class History:
                 held = self.holds.get(body["hold"])
                 if held is not None:
                     self.holds[body["hold"]] = replace(held, released=body)
+            case Kind.TAKEN_OVER:
+                if self.created is not None:
+                    self.created = {**self.created, "key": body["key"]}
             case _:
                 self.unknown.append(record.kind)
 

@@ -11,6 +11,7 @@ from holdfast.core.errors import LimitExceededError
 from holdfast.database.connection import Database
 from holdfast.plan.model.plan import Lifecycle
 from holdfast.recovery import store
+from holdfast.recovery.catch_up import catch_up
 from holdfast.recovery.model import (
     PointBusyError,
     RecoveryPoint,
@@ -30,6 +31,7 @@ from holdfast.recovery.store import PointFilter, Position
 from holdfast.vault import ledger
 from holdfast.vault import store as vaults
 from holdfast.vault.custody import Custody
+from holdfast.vault.ledger import CatalogueBehindError
 from holdfast.vault.model import UnknownVaultError, Vault, refuse_retention
 from holdfast.vault.records import Kind
 
@@ -126,8 +128,13 @@ def record_point(database: Database, custody: Custody, made: Made, *, now: datet
         body = {"point": point_to_body(point), "tags": dict(made.tags), "epoch": made.epoch}
         store.announce(tx, point_id=point.id, vault_id=vault.id, job_id=made.job_id, epoch=made.epoch)
         written = ledger.append(tx, custody, vault, Kind.POINT_MADE, body, at=now)
-    ledger.put_pending(database, custody, vault)
-    return Recorded(point, made.tags, written.record.sequence)
+    try:
+        through = ledger.put_pending(database, custody, vault)
+    except CatalogueBehindError:
+        with database.transaction() as tx:
+            catch_up(tx, custody, vault.id)
+        through = ledger.put_pending(database, custody, vault)
+    return Recorded(point, made.tags, max(through, written.record.sequence))
 
 
 def catalogue_point(tx: sa.Connection, recorded: Recorded) -> RecoveryPoint:

@@ -1,19 +1,23 @@
 """What a vault asks of its KMS key: that it is one, what to write down of it, and how to have it back from storage."""
 
 import base64
+import secrets
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import orjson
 import sqlalchemy as sa
+from sqlalchemy import text
 
 from holdfast.core.arn import Arn
 from holdfast.core.errors import InvalidInputError
-from holdfast.core.seal import RootKey
+from holdfast.core.seal import KEY_BYTES, RootKey
 from holdfast.key import store
-from holdfast.key.model import BACKUP_ALIAS, Key, KeyNotFoundError, KeyState, Manager
+from holdfast.key.model import BACKUP_ALIAS, PURPOSE, Key, KeyNotFoundError, KeyState, Manager, sealing_context
 from holdfast.key.service import backup_key, exported_chain, get_key_by_arn
+
+_DROP_MATERIAL = text("DELETE FROM kms_material WHERE key_id = :id AND version = :version")
 
 
 class InvalidKeyError(InvalidInputError):
@@ -99,3 +103,18 @@ def bring_back_key(tx: sa.Connection, body: Mapping[str, Any]) -> bool:
             sealed = base64.b64decode(version["sealed"])
             store.add_material(tx, body["id"], int(version["version"]), sealed, created_at)
     return changed
+
+
+def give_new_material(tx: sa.Connection, root_key: RootKey, key_arn: str, *, now: datetime) -> None:
+    """Let a key whose material no root key opens any more go on under a new one: with fresh material alone.
+
+    What the lost material encrypted is lost; the caller wraps anew what it has by other means.
+    """
+    key = get_key_by_arn(tx, key_arn)
+    versions = [material.version for material in store.materials(tx, key.id)]
+    for version in versions:
+        tx.execute(_DROP_MATERIAL, {"id": key.id, "version": version})
+    fresh = max(versions, default=0) + 1
+    material = secrets.token_bytes(KEY_BYTES)
+    sealed = root_key.seal(PURPOSE, material, context=sealing_context(key.arn, fresh))
+    store.add_material(tx, key.id, fresh, sealed, now)

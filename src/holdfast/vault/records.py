@@ -58,6 +58,8 @@ class Kind(StrEnum):
     POINT_BROUGHT_BACK = "point-brought-back"
     POINT_PURGED = "point-purged"
     """Its snapshot is about to be forgotten."""
+    TAKEN_OVER = "taken-over"
+    """The vault came under another root key, whose signer vouches for the records before."""
     POINT_WITHDRAWN = "point-withdrawn"
     """It never came to be: its job ended otherwise after the record was written."""
 
@@ -207,7 +209,7 @@ def verify(
     start: Head | None = None,
     end: Head | None = None,
 ) -> tuple[tuple[Written, ...], tuple[Fault, ...]]:
-    """Return the records of a vault in order, and everything about them that is not as it was written.
+    """Return the records of a vault that can be trusted, in order, and all that is not as it was written.
 
     Args:
         vault_id: whose records these are said to be.
@@ -219,7 +221,6 @@ def verify(
     faults: list[Fault] = []
     good: list[Written] = []
     head = start or Head()
-    vouched = 0
     for sequence, content in files:
         faults.extend(_missing(head.sequence + 1, sequence - 1))
         try:
@@ -237,19 +238,30 @@ def verify(
             faults.append(Fault(sequence, f"record {sequence} is out of order"))
         elif sequence == head.sequence + 1 and record.previous != head.digest:
             faults.append(Fault(sequence, f"record {sequence} does not follow the record before it"))
-        if written.key in trusted:
-            vouched = len(good) + 1
         good.append(written)
         head = Head(sequence, written.digest)
         if end is not None and end.sequence == sequence and end.digest != written.digest:
             faults.append(Fault(sequence, f"record {sequence} is not the one that is remembered"))
     if end is not None and end.sequence > head.sequence:
         faults.extend(_missing(head.sequence + 1, end.sequence))
+    vouched = _vouched(good, trusted)
     faults.extend(
         Fault(written.record.sequence, f"record {written.record.sequence} was signed by a key that is not trusted")
-        for written in good[vouched:]
+        for written, is_vouched in zip(good, vouched, strict=True)
+        if not is_vouched
     )
-    return tuple(good), tuple(faults)
+    return tuple(written for written, is_vouched in zip(good, vouched, strict=True) if is_vouched), tuple(faults)
+
+
+def _vouched(chain: list[Written], trusted: frozenset[bytes]) -> list[bool]:
+    """Return for each record whether a trusted key signed it, or one that names it, through others or not."""
+    found: list[bool] = []
+    named = ""
+    for written in reversed(chain):
+        is_vouched = written.key in trusted or written.digest == named
+        named = written.record.previous if is_vouched else ""
+        found.append(is_vouched)
+    return found[::-1]
 
 
 def _missing(first: int, last: int) -> list[Fault]:

@@ -10,7 +10,7 @@ import secrets
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -205,6 +205,22 @@ def read_key_file(storage: Storage) -> KeyFile:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise KeyFileDamagedError(f"{KEY_FILE} is no key file: {error!r}") from error
+
+
+def rewrap(tx: sa.Connection, custody: Custody, row: RepositoryRow, password: str) -> RepositoryRow:
+    """Wrap a repository's password anew, by the newest version of its key; no data moves. Return its row as it is now.
+
+    `lay_key_file_anew` comes next, so that storage says the same.
+    """
+    wrapped = wrap(tx, custody.root_key, row.key_arn, password.encode(), _context(row.id))
+    store.set_wrapped_password(tx, row.id, wrapped)
+    return replace(row, wrapped_password=wrapped)
+
+
+def lay_key_file_anew(tx: sa.Connection, custody: Custody, vault: Vault, row: RepositoryRow, password: str) -> None:
+    """Replace the key file beside a repository, whose password stays."""
+    content = _key_file(tx, custody, vault, row, password)
+    Below(custody.storage(row.storage), row.path).put(KEY_FILE, content)
 
 
 def _row_and_vault(tx: sa.Connection, repository_id: str) -> tuple[RepositoryRow, Vault]:

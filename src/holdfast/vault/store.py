@@ -80,6 +80,7 @@ _REPOSITORY = text(f"SELECT {_REPOSITORY_COLUMNS} FROM repository WHERE id = :id
 _REPOSITORIES = text(
     f"SELECT {_REPOSITORY_COLUMNS} FROM repository WHERE vault_id = :vault_id ORDER BY source_account, generation"
 )
+_WRAPPED = text("UPDATE repository SET wrapped_password = :wrapped WHERE id = :id")
 _READY = text("UPDATE repository SET ready = :ready WHERE id = :id")
 
 _NEXT_SEQUENCE = text(
@@ -199,6 +200,11 @@ def repositories_of(tx: sa.Connection, vault_id: str) -> list[RepositoryRow]:
 def set_ready(tx: sa.Connection, repository_id: str) -> None:
     """Note that a repository exists in storage, with its key beside it."""
     tx.execute(_READY, {"id": repository_id, "ready": True})
+
+
+def set_wrapped_password(tx: sa.Connection, repository_id: str, wrapped: bytes) -> None:
+    """Replace what a repository's password is wrapped as."""
+    tx.execute(_WRAPPED, {"id": repository_id, "wrapped": wrapped})
 
 
 def take_sequence(tx: sa.Connection, vault_id: str) -> Head:

@@ -1,0 +1,183 @@
+"""`holdfast rebuild`: the catalogue comes back from storage and a key. Progress goes to standard error."""
+
+import base64
+import binascii
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from rich.console import Console
+from rich.table import Table
+
+from holdfast.access.credentials import create_first_administrator
+from holdfast.core.clock import SystemClock, SystemMachineTime
+from holdfast.core.errors import InvalidInputError
+from holdfast.core.settings import Mode
+from holdfast.database.connection import Database
+from holdfast.database.schema import upgrade
+from holdfast.recovery.rebuild import Rebuilt, VaultRebuilt, rebuild
+from holdfast.server.configuration import load_configuration
+from holdfast.server.data_directory import DataDirectory, parse_root_key, write_private
+from holdfast.vault.custody import Custody
+from holdfast.vault.records import Signer
+
+EXIT_SOUND: Final = 0
+EXIT_FINDINGS: Final = 4
+_RECOVERY_KEY_BYTES: Final = 32
+
+
+class RecoveryKeyError(InvalidInputError):
+    """What was given is no recovery key."""
+
+
+class StorageGivenError(InvalidInputError):
+    """A storage was named for a data directory that has its own configuration."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `holdfast rebuild` was asked for."""
+
+    data_dir: Path
+    storage: str | None = None
+    root_key: Path | None = None
+    recovery_key: Path | None = None
+    administrator_of: str | None = None
+    as_json: bool = False
+
+
+def run_rebuild(options: Options) -> int:
+    """Rebuild, print what came back, and return the exit code: 4 when something was not as it was written.
+
+    Raises:
+        HoldfastError: a key, the configuration or the storage can't be used.
+    """
+    private = None if options.recovery_key is None else _recovery_key(options.recovery_key)
+    directory = DataDirectory(options.data_dir)
+    mode = _open_directory(directory, options, private)
+    configuration = load_configuration(directory, mode)
+    root_key = directory.load_root_key()
+    public = directory.recovery_public_key.read_bytes() if directory.recovery_public_key.exists() else None
+    custody = Custody(configuration.settings, root_key, public)
+    database = Database.open(configuration.database_url)
+    administrator: dict[str, str] | None = None
+    try:
+        upgrade(database)
+        now = SystemClock().now()
+        found = rebuild(
+            database, custody, now=now, machine=SystemMachineTime(), recovery_private=private, progress=_say
+        )
+        if options.administrator_of is not None:
+            with database.transaction() as tx:
+                made = create_first_administrator(tx, root_key, options.administrator_of, "admin", now=now)
+            administrator = {
+                "Account": options.administrator_of,
+                "AccessKeyId": made.id,
+                "SecretAccessKey": made.secret,
+            }
+    finally:
+        database.close()
+    signer = Signer.of(root_key).public.hex()
+    if options.as_json:
+        print(json.dumps(_as_json(found, signer, administrator), indent=2))
+    else:
+        _print(found, administrator)
+    return EXIT_SOUND if found.is_sound else EXIT_FINDINGS
+
+
+def _open_directory(directory: DataDirectory, options: Options, private: bytes | None) -> Mode:
+    mode = directory.mode()
+    if mode is not None:
+        if options.storage is not None or options.root_key is not None:
+            raise StorageGivenError(
+                f"{directory.path} has a configuration and a root key of its own; leave --storage and --root-key out, "
+                "or name a new data directory"
+            )
+        return mode
+    root_key = None if options.root_key is None else parse_root_key(options.root_key.read_text(encoding="ascii"))
+    directory.create(Mode.SERVE)
+    if root_key is not None:
+        directory.root_key.unlink(missing_ok=True)
+        write_private(directory.root_key, base64.b64encode(root_key.material) + b"\n")
+    if private is not None:
+        public = X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+        write_private(directory.recovery_public_key, public)
+    if options.storage is not None:
+        url = options.storage if "://" in options.storage else Path(options.storage).resolve().as_uri()
+        write_private(directory.configuration, f"[storage.local]\nurl = {json.dumps(url)}\n".encode())
+    return Mode.SERVE
+
+
+def _recovery_key(path: Path) -> bytes:
+    text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="ascii")
+    try:
+        key = base64.b64decode(text.strip(), validate=True)
+    except (ValueError, binascii.Error) as error:
+        raise RecoveryKeyError(f"{path} holds no recovery key: it is {_RECOVERY_KEY_BYTES} bytes in base64") from error
+    if len(key) != _RECOVERY_KEY_BYTES:
+        raise RecoveryKeyError(f"{path} holds {len(key)} bytes, and a recovery key has {_RECOVERY_KEY_BYTES}")
+    return key
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _as_json(found: Rebuilt, signer: str, administrator: dict[str, str] | None) -> dict[str, Any]:
+    return {
+        "sound": found.is_sound,
+        "signer": signer,
+        "accounts": found.accounts,
+        "vaults": [asdict(vault) | {"sound": vault.is_sound} for vault in found.vaults],
+        "administrator": administrator,
+    }
+
+
+def _print(found: Rebuilt, administrator: dict[str, str] | None) -> None:
+    table = Table("account", "region", "vault", "points", "hidden", "holds", "lock", "records", "as written")
+    for vault in found.vaults:
+        table.add_row(
+            vault.account or "?",
+            vault.region or "?",
+            vault.name or vault.id,
+            str(vault.points),
+            str(vault.hidden),
+            str(vault.holds),
+            vault.locked or "none",
+            f"{vault.records} ({vault.behind} new to the database)" if vault.behind else str(vault.records),
+            "yes" if vault.is_sound else "NO",
+        )
+    Console(soft_wrap=True).print(table)
+    for vault in found.vaults:
+        for line in _findings(vault):
+            print(f"{vault.name or vault.id}: {line}")
+    points = sum(vault.points for vault in found.vaults)
+    print(f"{points} recovery points in {len(found.vaults)} vaults are back")
+    if found.accounts:
+        print(
+            f"accounts made anew: {', '.join(found.accounts)}; names, users, roles, policies and the organization are "
+            "not in storage, set them up again"
+        )
+    if administrator is not None:
+        print(f"administrator of account {administrator['Account']}: admin")
+        print(f"  Access key id      {administrator['AccessKeyId']}")
+        print(f"  Secret access key  {administrator['SecretAccessKey']}")
+    elif found.accounts:
+        print("nobody can sign in yet: run the same command with --administrator-of ACCOUNT")
+
+
+def _findings(vault: VaultRebuilt) -> list[str]:
+    brought = vault.brought_in
+    return [
+        *vault.faults,
+        *(f"the snapshot of {arn} is gone" for arn in vault.missing),
+        *(f"no record tells of the snapshot {place}" for place in vault.unrecorded),
+        *(f"no record tells of {arn}, which the database lists" for arn in brought.unnamed),
+        *(
+            f"{arn} cannot be opened: its repository's key file is missing or damaged"
+            for arn in brought.without_repository
+        ),
+    ]
