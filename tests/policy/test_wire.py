@@ -373,7 +373,8 @@ def test_the_effective_policy_follows_an_account_that_moves(client: Any, root: s
 
 def laid(client: Any, root: str, account: str, vector: dict[str, Any], name: str) -> dict[str, str]:
     """Make and attach the policies of an example, from the account up; return the ids by `level/index`."""
-    targets, made = [], {}
+    targets: list[str] = []
+    made: dict[str, str] = {}
     for depth, level in enumerate(vector["chain"]):
         parent = targets[-1] if targets else root
         if level["node"] == "ou":

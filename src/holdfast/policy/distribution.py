@@ -117,9 +117,9 @@ def node_changed(
         before, after = held.get(chain.id, nothing), held.get(new.id, nothing)
         if evaluated[new.id].document_id is None and before != after:
             chain_store.fall_back_below(tx, chain, before, organization_id, path, now=now)
-        chain_store.move_chain(tx, chain, new, organization_id, path, now=now)
-        if evaluated[new.id].document_id is not None:
-            chain_store.close_fallbacks_on(tx, policy_type, [new.id], now=now)
+    chain_store.move_chains(tx, moves, organization_id, path, now=now)
+    valid = [each.chain_id for each in evaluated.values() if each.document_id is not None]
+    chain_store.close_fallbacks_on(tx, policy_type, valid, now=now)
 
 
 def _nothing(tx: sa.Connection, policy_type: str, now: datetime) -> str:
@@ -173,10 +173,13 @@ def _move_accounts(
     fallbacks: dict[str, str | None] = {}
     for account, chain_id in moved.items():
         if chain_id is None or evaluated[chain_id].document_id is not None:
-            fallbacks[account] = None
+            if account in before:
+                fallbacks[account] = None
             continue
         kept = held.get(before.get(account, ""), nothing)
         if kept != held.get(chain_id, nothing):
             fallbacks[account] = kept
     chain_store.set_fallbacks(tx, policy_type, fallbacks, now=now)
-    chain_store.set_account_chains(tx, policy_type, moved, now=now)
+    chain_store.end_account_chains(tx, policy_type, [account for account in moved if account in before], now=now)
+    joined = {account: chain_id for account, chain_id in moved.items() if chain_id is not None}
+    chain_store.start_account_chains(tx, policy_type, joined, now=now)
