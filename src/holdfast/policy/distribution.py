@@ -139,18 +139,19 @@ def place_accounts(
     places = chain_store.places(tx, organization_id, accounts)
     before = chain_store.chain_of_accounts(tx, organization_id, policy_type, accounts)
     attached = store.attachments(tx, organization_id, policy_type)
-    by_unit: dict[str, Chain] = {}
+    by_unit: dict[str, str] = {}
     chains: dict[str, Chain] = {}
     wanted: dict[str, str | None] = dict.fromkeys(before)
     for account, unit_path in places.items():
         ids = unit_path.rstrip("/").split("/")[1:]
-        if attached.get(account):
+        chain_id = None if attached.get(account) else by_unit.get(unit_path)
+        if chain_id is None:
             chain = chain_of(organization_id, policy_type, [*ids, account], attached)
-        else:
-            chain = by_unit.get(unit_path) or chain_of(organization_id, policy_type, ids, attached)
-            by_unit[unit_path] = chain
-        chains.setdefault(chain.id, chain)
-        wanted[account] = chain.id
+            chain_id = chain.id
+            chains[chain_id] = chain
+            if not attached.get(account):
+                by_unit[unit_path] = chain_id
+        wanted[account] = chain_id
     moved = {account: chain_id for account, chain_id in wanted.items() if before.get(account) != chain_id}
     _move_accounts(tx, organization_id, policy_type, moved, before, chains, now=now)
     return len(moved)
