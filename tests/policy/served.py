@@ -1,92 +1,57 @@
-"""The `organizations` API over HTTP, and boto3 as its client: every account signs with a key of its own."""
+"""A development server of its own for a module's tests, and boto3 as its client: as management, or as a member."""
 
-import socket
-import threading
-from collections.abc import Iterator, Mapping
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import boto3
-import uvicorn
 from botocore.config import Config
-from tests.policy.test_vectors import REGIONS
 
-from holdfast.access.model.caller import root_caller
-from holdfast.core.clock import MovableClock, SystemMachineTime
-from holdfast.core.seal import RootKey
-from holdfast.core.settings import Mode, Settings
-from holdfast.database.connection import Database
-from holdfast.organization.service.accounts import register_account
-from holdfast.server.dispatch import Dispatcher
-from holdfast.wire import application, organizations
-from holdfast.wire.application import Application, Credential
-from holdfast.wire.call import Call, Handler, Instance
-from holdfast.wire.listener import BoundedProtocol
 from holdfast.wire.model import MODEL_DIRECTORY
-from holdfast.wire.paging import PageTokens
 
 MANAGEMENT = "123456789012"
-SECRET = "testing"
-
-
-class AccountKeys:
-    """Knows the key `AKIA` and account id of every account, as its root user, and lets everybody in."""
-
-    def credential(self, access_key_id: str, session_token: str | None) -> Credential | None:
-        del session_token
-        account = access_key_id.removeprefix("AKIA")
-        return Credential(SECRET, root_caller(account, access_key_id=access_key_id))
-
-    def is_changing(self, service: str, operation: str) -> bool:
-        del service
-        return not operation.startswith(("Describe", "List", "Explain", "Preview", "Lint"))
-
-    def authorize(self, call: Call, parameters: Mapping[str, Any]) -> str:
-        del call, parameters
-        return "the account's own key"
+_START = "from holdfast.cli.main import run; run()"
 
 
 @dataclass
 class Served:
-    """A running server and its clients."""
+    """A running server and its clients, which never call again by themselves."""
 
     url: str
-    database: Database
-    clock: MovableClock
 
-    def client(self, account: str = MANAGEMENT, service: str = "organizations") -> Any:
-        session: Any = boto3.Session(aws_access_key_id=f"AKIA{account}", aws_secret_access_key=SECRET)
+    def client(self, account: str = MANAGEMENT, service: str = "organizations", *, checks: bool = True) -> Any:
+        """Return a client of an account; without `checks` it sends also what its own model would not."""
+        key, secret, token = ("testing", "testing", None) if account == MANAGEMENT else self._session_in(account)
+        session: Any = boto3.Session(aws_access_key_id=key, aws_secret_access_key=secret, aws_session_token=token)
         session._loader.search_paths.append(str(MODEL_DIRECTORY))
-        config = Config(retries={"max_attempts": 0}, connect_timeout=5, read_timeout=20)
+        config = Config(retries={"max_attempts": 0}, connect_timeout=5, read_timeout=60, parameter_validation=checks)
         return session.client(service, region_name="us-east-1", endpoint_url=self.url, config=config)
+
+    def _session_in(self, account: str) -> tuple[str, str, str]:
+        role = f"arn:aws:iam::{account}:role/OrganizationAccountAccessRole"
+        assumed = self.client(service="sts").assume_role(RoleArn=role, RoleSessionName="tests")["Credentials"]
+        return assumed["AccessKeyId"], assumed["SecretAccessKey"], assumed["SessionToken"]
 
 
 @contextmanager
-def serving(database: Database, directory: Path, handlers: Mapping[str, Mapping[str, Handler]]) -> Iterator[Served]:
-    machine = SystemMachineTime()
-    clock = MovableClock(machine)
-    with database.transaction() as tx:
-        register_account(tx, MANAGEMENT, "master", "master@example.com", now=clock.now())
-    regions = dict.fromkeys(REGIONS, "local")
-    settings = Settings(data_dir=directory, mode=Mode.DEV, regions=regions, storages={}, sites={})
-    instance = Instance(settings, RootKey.generate(), clock, machine, database, PageTokens(b"k" * 32))
-    served = Application(
-        Dispatcher(instance, AccountKeys(), {"organizations": organizations.OPERATIONS, **handlers}),
-        machine_time=machine,
-        settings=application.Settings(is_region=regions.__contains__),
-    )
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(served, http=BoundedProtocol, log_level="warning", access_log=False, lifespan="off")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    try:
-        yield Served(f"http://127.0.0.1:{listener.getsockname()[1]}", database, clock)
-    finally:
-        server.should_exit = True
-        thread.join()
-        listener.close()
-        served.close()
+def serving(directory: Path) -> Iterator[Served]:
+    """Run `holdfast dev` in a directory of its own on any free port."""
+    command = [sys.executable, "-c", _START, "dev", "--port", "0", "--data-dir", str(directory / "data")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    log = directory / "server.log"
+    with (
+        log.open("wb") as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=environment, text=True) as server,
+    ):
+        try:
+            assert server.stdout is not None
+            ready = server.stdout.readline().split()
+            assert ready[:1] == ["ready"], log.read_text()
+            yield Served(ready[1])
+        finally:
+            server.terminate()

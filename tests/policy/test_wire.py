@@ -2,12 +2,9 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,23 +13,15 @@ from tests.policy.served import MANAGEMENT, Served, serving
 from tests.policy.test_service import DENY
 from tests.policy.test_vectors import EFFECTIVE, INVALID, REFUSED, VECTORS
 
-from holdfast.database.connection import Database
-from holdfast.database.schema import upgrade
-
 POLICY = json.dumps(a_policy())
 BROKEN = json.dumps(a_policy(core=a_plan(regions=None)))
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    directory: Path = tmp_path_factory.mktemp("served")
-    database = Database.open(f"sqlite:///{directory / 'control.db'}")
-    upgrade(database)
-    with serving(database, directory, {}) as running:
-        client = running.client()
-        client.create_organization(FeatureSet="ALL")
+    with serving(tmp_path_factory.mktemp("served")) as running:
+        running.client().create_organization(FeatureSet="ALL")
         yield running
-    database.close()
 
 
 @pytest.fixture(scope="module")
@@ -251,7 +240,7 @@ def test_validation_errors_that_cannot_be_listed(
 
 
 def test_what_boto3_would_not_send_is_refused_in_the_same_words(served: Served, member: str) -> None:
-    client = boto3_without_checks(served)
+    client = served.client(checks=False)
     assert refusal(client.describe_effective_policy) == NO_TYPE
     assert refusal(client.list_effective_policy_validation_errors, PolicyType="BACKUP_POLICY") == UNSUPPORTED
     assert refusal(client.list_accounts_with_invalid_effective_policy) == NO_TYPE
@@ -259,13 +248,6 @@ def test_what_boto3_would_not_send_is_refused_in_the_same_words(served: Served, 
         client.list_effective_policy_validation_errors, AccountId=member, PolicyType="BACKUP_POLICY", MaxResults=0
     )
     assert (code, reason) == ("InvalidInputException", "MIN_VALUE_EXCEEDED:MAX_RESULTS")
-
-
-def boto3_without_checks(served: Served) -> Any:
-    """Return a client that sends what its own model would not."""
-    session: Any = boto3.Session(aws_access_key_id=f"AKIA{MANAGEMENT}", aws_secret_access_key="testing")
-    config = Config(parameter_validation=False, retries={"max_attempts": 0})
-    return session.client("organizations", region_name="us-east-1", endpoint_url=served.url, config=config)
 
 
 @pytest.mark.parametrize("token", ["invalid", ""])
@@ -373,7 +355,8 @@ def test_the_effective_policy_follows_an_account_that_moves(client: Any, root: s
 
 def laid(client: Any, root: str, account: str, vector: dict[str, Any], name: str) -> dict[str, str]:
     """Make and attach the policies of an example, from the account up; return the ids by `level/index`."""
-    targets, made = [], {}
+    targets: list[str] = []
+    made: dict[str, str] = {}
     for depth, level in enumerate(vector["chain"]):
         parent = targets[-1] if targets else root
         if level["node"] == "ou":

@@ -126,15 +126,16 @@ _FALL_BACK = """
      WHERE NOT EXISTS (SELECT 1 FROM account_document own
                         WHERE own.account_id = moving.account_id AND own.type = :type AND own.ends_at = :forever)"""
 
-# Accounts on one chain, all of them below a node, go over to another.
+# Accounts on some chains, as far as they stand below a node, go over to other chains.
 _MOVE = (
-    f"""UPDATE account_chain SET chain_id = :new
-         WHERE chain_id = :chain AND ends_at = :forever AND starts_at >= :now AND account_id IN ({_SCOPE})""",
-    f"""INSERT INTO account_chain (account_id, type, chain_id, starts_at, ends_at)
-        SELECT account_id, type, CAST(:new AS TEXT), CAST(:now AS BIGINT), ends_at FROM account_chain
-         WHERE chain_id = :chain AND ends_at = :forever AND starts_at < :now AND account_id IN ({_SCOPE})""",
-    f"""UPDATE account_chain SET ends_at = :now
-         WHERE chain_id = :chain AND ends_at = :forever AND starts_at < :now AND account_id IN ({_SCOPE})""",
+    """{moved} UPDATE account_chain SET chain_id = (SELECT new FROM moved WHERE old = chain_id)
+        WHERE ends_at = :forever AND starts_at >= :now AND chain_id IN (SELECT old FROM moved) {below}""",
+    """{moved} INSERT INTO account_chain (account_id, type, chain_id, starts_at, ends_at)
+       SELECT account_id, type, moved.new, CAST(:now AS BIGINT), ends_at
+         FROM account_chain JOIN moved ON moved.old = chain_id
+        WHERE ends_at = :forever AND starts_at < :now {below}""",
+    """{moved} UPDATE account_chain SET ends_at = :now
+        WHERE ends_at = :forever AND starts_at < :now AND chain_id IN (SELECT old FROM moved) {below}""",
 )
 _DROP_ACCOUNT_CHAIN = text("""
     DELETE FROM account_chain
@@ -317,13 +318,29 @@ def write_evaluations(tx: sa.Connection, evaluations: Sequence[Evaluation], *, n
                 tx.execute(statement, values)
 
 
-def move_chain(
-    tx: sa.Connection, chain: Chain, new: Chain, organization_id: str, path: Sequence[str], *, now: datetime
+def move_chains(
+    tx: sa.Connection,
+    moves: Sequence[tuple[Chain, Chain]],
+    organization_id: str,
+    path: Sequence[str],
+    *,
+    now: datetime,
 ) -> None:
-    """Put the accounts of a chain that stand below the last node of `path` on another chain."""
-    row = {"chain": chain.id, "new": new.id, "now": stamp(now), "forever": FOREVER, **_scope(organization_id, path)}
-    for statement in _MOVE:
-        tx.execute(text(statement), row)
+    """Put the accounts that stand below the last node of `path` on the chains that replace theirs."""
+    is_root = len(path) == 1  # then all accounts on these chains stand below it
+    below = "" if is_root else f"AND account_id IN ({_SCOPE})"
+    common = {"now": stamp(now), "forever": FOREVER, **({} if is_root else _scope(organization_id, path))}
+    for start in range(0, len(moves), _BATCH):
+        batch = moves[start : start + _BATCH]
+        pairs = ", ".join(f"(CAST(:old{n} AS TEXT), CAST(:new{n} AS TEXT))" for n in range(len(batch)))
+        moved = f"WITH moved (old, new) AS (VALUES {pairs})"
+        ids = {
+            f"{side}{n}": chain.id
+            for n, pair in enumerate(batch)
+            for side, chain in zip(("old", "new"), pair, strict=True)
+        }
+        for statement in _MOVE:
+            tx.execute(text(statement.format(moved=moved, below=below)), {**common, **ids})
 
 
 def fall_back_below(
@@ -349,16 +366,20 @@ def close_fallbacks_on(tx: sa.Connection, policy_type: str, chain_ids: Sequence[
             tx.execute(text(statement.format(accounts=_ON_CHAIN)), rows)
 
 
-def set_account_chains(tx: sa.Connection, policy_type: str, chains: Mapping[str, str | None], *, now: datetime) -> None:
-    """Put each account on a chain, or for None on none."""
+def end_account_chains(tx: sa.Connection, policy_type: str, accounts: Sequence[str], *, now: datetime) -> None:
+    """Let each of these accounts be on no chain any more."""
+    rows = [{"type": policy_type, "now": stamp(now), "forever": FOREVER, "account": account} for account in accounts]
+    if rows:
+        tx.execute(_DROP_ACCOUNT_CHAIN, rows)
+        tx.execute(_END_ACCOUNT_CHAIN, rows)
+
+
+def start_account_chains(tx: sa.Connection, policy_type: str, chains: Mapping[str, str], *, now: datetime) -> None:
+    """Put each account, which is on no chain, on one."""
     common = {"type": policy_type, "now": stamp(now), "forever": FOREVER}
-    ending = [{**common, "account": account} for account in chains]
-    starting = [{**common, "account": account, "chain": chain} for account, chain in chains.items() if chain]
-    if ending:
-        tx.execute(_DROP_ACCOUNT_CHAIN, ending)
-        tx.execute(_END_ACCOUNT_CHAIN, ending)
-    if starting:
-        tx.execute(_INSERT_ACCOUNT_CHAIN, starting)
+    rows = [{**common, "account": account, "chain": chain} for account, chain in chains.items()]
+    if rows:
+        tx.execute(_INSERT_ACCOUNT_CHAIN, rows)
 
 
 def set_fallbacks(tx: sa.Connection, policy_type: str, documents: Mapping[str, str | None], *, now: datetime) -> None:

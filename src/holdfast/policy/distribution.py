@@ -117,9 +117,9 @@ def node_changed(
         before, after = held.get(chain.id, nothing), held.get(new.id, nothing)
         if evaluated[new.id].document_id is None and before != after:
             chain_store.fall_back_below(tx, chain, before, organization_id, path, now=now)
-        chain_store.move_chain(tx, chain, new, organization_id, path, now=now)
-        if evaluated[new.id].document_id is not None:
-            chain_store.close_fallbacks_on(tx, policy_type, [new.id], now=now)
+    chain_store.move_chains(tx, moves, organization_id, path, now=now)
+    valid = [each.chain_id for each in evaluated.values() if each.document_id is not None]
+    chain_store.close_fallbacks_on(tx, policy_type, valid, now=now)
 
 
 def _nothing(tx: sa.Connection, policy_type: str, now: datetime) -> str:
@@ -139,18 +139,19 @@ def place_accounts(
     places = chain_store.places(tx, organization_id, accounts)
     before = chain_store.chain_of_accounts(tx, organization_id, policy_type, accounts)
     attached = store.attachments(tx, organization_id, policy_type)
-    by_unit: dict[str, Chain] = {}
+    by_unit: dict[str, str] = {}
     chains: dict[str, Chain] = {}
     wanted: dict[str, str | None] = dict.fromkeys(before)
     for account, unit_path in places.items():
         ids = unit_path.rstrip("/").split("/")[1:]
-        if attached.get(account):
+        chain_id = None if attached.get(account) else by_unit.get(unit_path)
+        if chain_id is None:
             chain = chain_of(organization_id, policy_type, [*ids, account], attached)
-        else:
-            chain = by_unit.get(unit_path) or chain_of(organization_id, policy_type, ids, attached)
-            by_unit[unit_path] = chain
-        chains.setdefault(chain.id, chain)
-        wanted[account] = chain.id
+            chain_id = chain.id
+            chains[chain_id] = chain
+            if not attached.get(account):
+                by_unit[unit_path] = chain_id
+        wanted[account] = chain_id
     moved = {account: chain_id for account, chain_id in wanted.items() if before.get(account) != chain_id}
     _move_accounts(tx, organization_id, policy_type, moved, before, chains, now=now)
     return len(moved)
@@ -173,10 +174,13 @@ def _move_accounts(
     fallbacks: dict[str, str | None] = {}
     for account, chain_id in moved.items():
         if chain_id is None or evaluated[chain_id].document_id is not None:
-            fallbacks[account] = None
+            if account in before:
+                fallbacks[account] = None
             continue
         kept = held.get(before.get(account, ""), nothing)
         if kept != held.get(chain_id, nothing):
             fallbacks[account] = kept
     chain_store.set_fallbacks(tx, policy_type, fallbacks, now=now)
-    chain_store.set_account_chains(tx, policy_type, moved, now=now)
+    chain_store.end_account_chains(tx, policy_type, [account for account in moved if account in before], now=now)
+    joined = {account: chain_id for account, chain_id in moved.items() if chain_id is not None}
+    chain_store.start_account_chains(tx, policy_type, joined, now=now)
