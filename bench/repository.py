@@ -299,7 +299,10 @@ class Bench:
         measure(tool.init(self.repo(tool, case)))
 
 
-HEAD = "case                   tool       median s (fastest..slowest)   CPU s  peak MB  wall/restic  CPU/restic  repository MB"
+HEAD = (
+    "case                   tool       median s (fastest..slowest)   CPU s  peak MB"
+    "  wall/restic  CPU/restic  repository MB"
+)
 
 
 def line(result: Result) -> str:

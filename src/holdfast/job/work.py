@@ -1,6 +1,7 @@
 """The work itself, inside a mover: reading a source into a repository, and writing a snapshot into a target."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -29,20 +30,19 @@ from holdfast.job.protocol import (
     WentWrong,
 )
 from holdfast.job.run import Run
-from holdfast.repository.entry import Problem, path_text
+from holdfast.repository.entry import Kind, Problem, path_text
 from holdfast.repository.key_file import NoRepositoryError, WrongPasswordError
+from holdfast.repository.pack import BlobKind
 from holdfast.repository.parent import ParentTree
 from holdfast.repository.repository import Repository
 from holdfast.repository.restore import Existing, Restored, RestoreProgress
 from holdfast.repository.snapshot import Snapshot, SnapshotNotFoundError
 from holdfast.repository.writer import Limits, Progress, SnapshotWriter, WrittenTree
 from holdfast.source.location import place
-from holdfast.source.point import SnapshotPoint
 from holdfast.source.protocol import (
     DirectoryLanding,
     NotGrantedError,
     OptionRefusedError,
-    Output,
     SecretRefusedError,
     SourceError,
     SourceMissingError,
@@ -157,7 +157,7 @@ def restore(run: Run, work: RestoreWork, host: Host, machine: MachineTime) -> Re
     ticket = run.ticket
     repository = _open(ticket.repository, host, machine)
     repository.unlock()
-    point = _Point(repository, work.snapshot, run)
+    point = _Point(repository, repository.snapshot(work.snapshot), run)
     run.progress = ProgressMade(bytes_total=work.bytes_expected)
     target = open_target(_spec(work.target, ticket.job_id, host), work.metadata, at=work.asked_at)
     run.on_giving_up(target.abort)
@@ -166,7 +166,7 @@ def restore(run: Run, work: RestoreWork, host: Host, machine: MachineTime) -> Re
         landing = target.begin()
         restored: Restored | None = None
         if isinstance(landing, DirectoryLanding):
-            restored = _restore_tree(run, work, repository, landing)
+            restored = _restore_tree(run, work, repository, point, landing)
         else:
             landing.fill(point)
         run.refuse_if_given_up()
@@ -189,9 +189,11 @@ def restore(run: Run, work: RestoreWork, host: Host, machine: MachineTime) -> Re
     return Result(brought, created_resource=_text(ended.facts.get("restored_to")))
 
 
-def _restore_tree(run: Run, work: RestoreWork, repository: Repository, landing: DirectoryLanding) -> Restored:
-    for item, pattern in zip(landing.items, landing.patterns, strict=True):
-        if not _holds(repository, work.snapshot, pattern):
+def _restore_tree(
+    run: Run, work: RestoreWork, repository: Repository, point: "_Point", landing: DirectoryLanding
+) -> Restored:
+    for item in landing.items:
+        if not point.holds(item):
             raise ItemMissingError(f"the recovery point holds nothing at {path_text(item)}; nothing was restored")
 
     def report(progress: RestoreProgress) -> None:
@@ -204,55 +206,59 @@ def _restore_tree(run: Run, work: RestoreWork, repository: Repository, landing: 
     return repository.restore(
         work.snapshot,
         landing.descriptor,
-        include=landing.patterns,
+        include=[_pattern(item) for item in landing.items],
         existing=Existing.REFUSE,
         progress=report,
         cancelled=run.is_given_up,
     )
 
 
-def _holds(repository: Repository, snapshot_id: str, pattern: str) -> bool:
-    return any(True for _ in repository.entries(snapshot_id, include=[pattern]))
+def _pattern(path: tuple[bytes, ...]) -> str:
+    """Return the pattern that takes this path; a byte that is no text is matched by any byte."""
+    return "/" + "/".join(
+        re.sub(r"[*?[]", r"[\g<0>]", name.decode("utf-8", "surrogateescape")).translate(_ANY_BYTE) for name in path
+    )
+
+
+_ANY_BYTE: Final = {0xDC00 + byte: "?" for byte in range(128, 256)}
 
 
 class _Point:
     """What a target may read of the recovery point, with an eye on how much it has read and whether it may go on."""
 
-    def __init__(self, repository: Repository, snapshot_id: str, run: Run) -> None:
-        self._point = SnapshotPoint(repository, snapshot_id)
+    def __init__(self, repository: Repository, snapshot: Snapshot, run: Run) -> None:
         self._run = run
+        self._reader = repository.reader()
+        self._root = snapshot.tree
+        self._tree = ParentTree(self._reader, snapshot.tree)
         self.bytes_read = 0
 
+    def holds(self, path: tuple[bytes, ...]) -> bool:
+        """Return whether there is anything at `path`."""
+        return self._tree.find(path) is not None
+
     def names(self, directory: tuple[bytes, ...]) -> tuple[bytes, ...]:
-        """Return the names in one directory of the point."""
-        return self._point.names(directory)
+        """Return the names in one directory of the point; none if there is no such directory."""
+        node = self._tree.find(directory)
+        tree = self._root if not directory else None if node is None else node.subtree
+        return () if tree is None else tuple(child.name for child in self._reader.tree(tree))
 
-    def dump(self, path: tuple[bytes, ...], out: Output) -> int:
-        """Write the content of one file of the point into `out`; return how many bytes it has."""
-        return self._point.dump(path, _Counted(out, self))
-
-    def note(self, size: int) -> None:
-        """Note that so many bytes more were read.
+    def read(self, path: tuple[bytes, ...]) -> Iterator[bytes]:
+        """Yield the content of one file of the point, each piece verified.
 
         Raises:
+            ItemMissingError: the point has no such file.
             GivenUpError: the work has to end.
         """
-        self._run.refuse_if_given_up()
-        self.bytes_read += size
-        self._run.progress = replace(self._run.progress, bytes_done=self.bytes_read)
-
-
-class _Counted:
-    """What a target writes into, and how much goes through."""
-
-    def __init__(self, out: Output, point: _Point) -> None:
-        self._out = out
-        self._point = point
-
-    def write(self, data: bytes, /) -> int:
-        """Write all of `data`."""
-        self._point.note(len(data))
-        return self._out.write(data)
+        node = self._tree.find(path)
+        if node is None or node.kind is not Kind.FILE:
+            raise ItemMissingError(f"the recovery point has no file {path_text(path)}")
+        for blob in node.content or ():
+            piece = bytes(self._reader.read(BlobKind.DATA, blob))
+            self._run.refuse_if_given_up()
+            self.bytes_read += len(piece)
+            self._run.progress = replace(self._run.progress, bytes_done=self.bytes_read)
+            yield piece
 
 
 def _open(access: RepositoryAccess, host: Host, machine: MachineTime) -> Repository:

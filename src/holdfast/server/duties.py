@@ -97,7 +97,7 @@ class Duty:
             vault = self._vault(tx, job)
             repository = repository_for(tx, self.custody, vault, job.account, now=now)
             tags = sources.tags_of_resource(tx, job.account, job.region, job.resource_arn)
-        brought: Mapping[str, Any] = outcome.result
+        brought: Mapping[str, Any] = outcome.result["brought"]
         made = Made(
             point_id=_point_id(job),
             job_id=job.id,

@@ -164,7 +164,7 @@ def _mine(call: Call, job_id: str, kind: Kind) -> Job:
 
 def backup_job_to_wire(call: Call, job: Job) -> dict[str, Any]:
     """Return a backup job as DescribeBackupJob and ListBackupJobs show it."""
-    size = job.result.get("bytes_total", job.bytes_total)
+    size = job.result.get("brought", {}).get("bytes_total", job.bytes_total)
     return {
         "AccountId": job.account,
         "BackupJobId": job.id,
