@@ -2,6 +2,8 @@
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 import zstandard
 
@@ -19,6 +21,11 @@ _READ_AHEAD_BYTES = 256 << 10
 
 class BlobMissingError(DamagedError):
     """Something refers to a blob that no pack holds."""
+
+
+_RUN_BYTES = 8 << 20
+_GAP_BYTES = 64 << 10
+_Item = TypeVar("_Item")
 
 
 class _Codec(threading.local):
@@ -66,6 +73,21 @@ class BlobReader:
             BlobBrokenError: it is damaged.
         """
         return open_blob(self.box, self._codec.decompressor, location.blob, sealed)
+
+    def read_many(self, kind: BlobKind, blob_ids: Iterable[bytes]) -> Iterator[tuple[bytes, Buffer]]:
+        """Yield the content of many blobs, in the order in which they lie in packs, neighbours read at once.
+
+        Raises:
+            DamagedError: one is damaged or missing.
+        """
+        places = sorted((self.locate(kind, blob_id) for blob_id in set(blob_ids)), key=_by_place)
+        for run in neighbours(places, lambda place: place):
+            first, last = run[0], run[-1]
+            start = first.blob.offset
+            data = memoryview(self.range(first.pack, start, last.blob.offset + last.blob.length - start))
+            for place in run:
+                at = place.blob.offset - start
+                yield place.blob.id, self.open(place, data[at : at + place.blob.length])
 
     def tree(self, tree_id: bytes) -> list[Node]:
         """Return the nodes of a tree.
@@ -118,3 +140,25 @@ class BlobReader:
             while len(self._runs) * _READ_AHEAD_BYTES > _TREES_KEPT_BYTES:
                 self._runs.popitem(last=False)
         return run
+
+
+def _by_place(place: Location) -> tuple[bytes, int]:
+    return place.pack, place.blob.offset
+
+
+def neighbours(items: Iterable[_Item], place_of: Callable[[_Item], Location]) -> Iterator[list[_Item]]:
+    """Yield runs of items, which come in the order of their places, that lie close together in one pack."""
+    run: list[_Item] = []
+    size = 0
+    for item in items:
+        place = place_of(item)
+        if run:
+            last = place_of(run[-1])
+            gap = place.blob.offset - last.blob.offset - last.blob.length
+            if place.pack != last.pack or gap > _GAP_BYTES or size + place.blob.length > _RUN_BYTES:
+                yield run
+                run, size = [], 0
+        run.append(item)
+        size += place.blob.length
+    if run:
+        yield run

@@ -9,7 +9,7 @@ from datetime import datetime
 
 import orjson
 
-from holdfast.core.errors import DamagedError, DeniedError, NotFoundError
+from holdfast.core.errors import DamagedError, DeniedError, InvalidStateError, NotFoundError
 from holdfast.repository import go_json
 from holdfast.repository.cipher import Box, BoxBrokenError, BoxKey, scrypt_key
 from holdfast.repository.storage import NotStoredError, Storage
@@ -25,6 +25,14 @@ class KeyFileBrokenError(DamagedError):
     """A key file's bytes are not what its name says."""
 
 
+class KeyFileNotFoundError(NotFoundError):
+    """The repository has no such key file."""
+
+
+class LastKeyFileError(InvalidStateError):
+    """Without this key file nobody could open the repository any more."""
+
+
 class NoRepositoryError(NotFoundError):
     """There is no repository where one was looked for."""
 
@@ -38,9 +46,10 @@ class ScryptCost:
     p: int
 
 
-# A random password of full entropy needs no cost; one that a person chose needs all that is bearable.
+# A random password of full entropy needs no cost; one that a person chose needs what is the least.
 COST_FOR_RANDOM_PASSWORD = ScryptCost(1024, 8, 1)
-COST_FOR_HUMAN_PASSWORD = ScryptCost(1 << 15, 8, 5)
+# (OWASP Password Storage Cheat Sheet, "scrypt").
+COST_FOR_HUMAN_PASSWORD = ScryptCost(1 << 15, 8, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +137,21 @@ def list_key_files(storage: Storage) -> list[KeyFile]:
         name = stored.name.removeprefix("keys/")
         out.append(KeyFile(name, value.get("username", ""), value.get("hostname", ""), value["created"]))
     return out
+
+
+def delete_key_file(storage: Storage, key_id: str) -> None:
+    """Remove a key file.
+
+    Raises:
+        KeyFileNotFoundError: there is none of that id.
+        LastKeyFileError: no other would be left.
+    """
+    names = [stored.name for stored in storage.list("keys/")]
+    if f"keys/{key_id}" not in names:
+        raise KeyFileNotFoundError(f"the repository has no key file {key_id}")
+    if len(names) == 1:
+        raise LastKeyFileError("this is the only key file; add another password before you remove it")
+    storage.delete(f"keys/{key_id}")
 
 
 def _open(text: bytes, password: str) -> BoxKey:

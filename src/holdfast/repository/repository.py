@@ -20,14 +20,21 @@ from holdfast.repository.check import CheckReport, Depth, check
 from holdfast.repository.chunk import ChunkClass, seed_of
 from holdfast.repository.cipher import Box, BoxKey
 from holdfast.repository.config import Config, get_config, put_config
+from holdfast.repository.diff import Difference, diff_trees
 from holdfast.repository.doomed import doomed_packs
 from holdfast.repository.entry import Entry, Kind, Problem, path_text
 from holdfast.repository.index import Index, load_index
-from holdfast.repository.key_file import COST_FOR_RANDOM_PASSWORD, ScryptCost
+from holdfast.repository.key_file import (
+    COST_FOR_HUMAN_PASSWORD,
+    COST_FOR_RANDOM_PASSWORD,
+    KeyFile,
+    ScryptCost,
+)
 from holdfast.repository.lock import Lock, LockFile, list_locks, remove_stale_locks, take_lock
 from holdfast.repository.pack import BlobKind
 from holdfast.repository.parent import ParentTree
 from holdfast.repository.pattern import Choice
+from holdfast.repository.repair import Repaired, repair_index
 from holdfast.repository.restore import Existing, Restore, Restored, RestoreProgress, open_target
 from holdfast.repository.snapshot import Snapshot, get_snapshot, list_snapshots, resolve_snapshot_id
 from holdfast.repository.storage import AlreadyStoredError, NotStoredError, Storage
@@ -246,7 +253,7 @@ class Repository:
         """
         choice = Choice.parse(*include)
         snapshot = self.snapshot(snapshot_id)
-        with self._locked(exclusive=False):
+        with self.locked(exclusive=False):
             reader = self.reader()
             waiting: list[Iterator[tuple[tuple[bytes, ...], Node]]] = [_level((), reader.tree(snapshot.tree))]
             while waiting:
@@ -285,7 +292,7 @@ class Repository:
         """
         choice = Choice.parse(*include)
         snapshot = self.snapshot(snapshot_id)
-        with self._locked(exclusive=False):
+        with self.locked(exclusive=False):
             reader = self.reader()
             descriptor = open_target(target, existing)
             try:
@@ -312,7 +319,7 @@ class Repository:
             DamagedError: a blob is damaged or missing; what was written until then is right.
         """
         snapshot = self.snapshot(snapshot_id)
-        with self._locked(exclusive=False):
+        with self.locked(exclusive=False):
             reader = self.reader()
             node = ParentTree(reader, snapshot.tree).find(path)
             if node is None:
@@ -334,12 +341,81 @@ class Repository:
         """Return the present index."""
         return load_index(self.storage, self.box)
 
+    def diff(self, before: str, after: str) -> Iterator[Difference]:
+        """Yield what differs between two snapshots.
+
+        Raises:
+            SnapshotNotFoundError: there is no such snapshot.
+            DamagedError: a tree is damaged or missing.
+        """
+        old, new = self.snapshot(before), self.snapshot(after)
+        with self.locked(exclusive=False):
+            yield from diff_trees(self.reader(), old.tree, new.tree)
+
+    def copy_from(
+        self,
+        source: "Repository",
+        snapshot_id: str,
+        *,
+        tags: Sequence[str] | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+        progress: Callable[[Progress], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        before_snapshot: Callable[[], None] | None = None,
+    ) -> Written:
+        """Copy a snapshot of another repository into this one, sending only what is missing here.
+
+        The copy keeps time, host and paths, and names the snapshot it was first. Without `tags` it keeps those, too.
+
+        Raises:
+            SnapshotNotFoundError: the source has no such snapshot.
+            DamagedError: something of the source is damaged or missing; no snapshot was written.
+            HoldfastError: something could not be stored.
+        """
+        snapshot = source.snapshot(snapshot_id)
+        with (
+            source.locked(exclusive=False),
+            self.begin(hostname=snapshot.hostname, limits=limits, progress=progress, cancelled=cancelled) as writer,
+        ):
+            writer.copy_tree(source.reader(), snapshot.tree)
+            return writer.commit(
+                at=snapshot.at,
+                tags=snapshot.tags if tags is None else tags,
+                paths=snapshot.paths,
+                username=snapshot.username,
+                original=snapshot.original or snapshot.id,
+                before_snapshot=before_snapshot,
+            )
+
+    # Passwords
+
+    def add_password(
+        self, password: str, *, at: datetime, cost: ScryptCost = COST_FOR_HUMAN_PASSWORD, username: str = "holdfast"
+    ) -> str:
+        """Let another password open the repository, too; return its key file's id."""
+        return key_file.put_key_file(
+            self.storage, self.box.key, password, cost=cost, username=username, hostname=self.host_id, at=at
+        )
+
+    def key_files(self) -> list[KeyFile]:
+        """Return what the key files say of themselves."""
+        return key_file.list_key_files(self.storage)
+
+    def remove_key_file(self, key_id: str) -> None:
+        """Take a password away. Whoever had it may have kept the master key: only a new repository shuts them out.
+
+        Raises:
+            KeyFileNotFoundError: there is no such key file.
+            LastKeyFileError: no other would be left.
+        """
+        key_file.delete_key_file(self.storage, key_id)
+
     # Keeping
 
     def forget(self, snapshot_ids: Iterable[str]) -> None:
         """Remove snapshots. Their blobs stay until a sweep; forgetting one twice is harmless."""
         # A shared lock: what a running reader or writer uses stays where it is.
-        with self._locked(exclusive=False):
+        with self.locked(exclusive=False):
             for snapshot_id in snapshot_ids:
                 self.storage.delete(f"snapshots/{snapshot_id}")
 
@@ -352,7 +428,7 @@ class Repository:
         cancelled: Callable[[], bool] | None = None,
     ) -> CheckReport:
         """Check the repository; what is wrong is in the report. See `check.check`."""
-        with self._locked(exclusive=False):
+        with self.locked(exclusive=False):
             return check(
                 self.storage, self.box, depth=depth, only_packs=only_packs, threads=threads, cancelled=cancelled
             )
@@ -363,7 +439,7 @@ class Repository:
         Raises:
             SweepRefusedError: the repository is damaged.
         """
-        with self._locked(exclusive=False):
+        with self.locked(exclusive=False):
             return plan_sweep(self.storage, self.box, rules=rules)
 
     def mark_sweep(self, plan: SweepPlan, *, at: datetime, limits: WriteLimits = DEFAULT_LIMITS.write) -> None:
@@ -372,7 +448,7 @@ class Repository:
         Raises:
             SweepRefusedError: the repository is damaged; nothing was deleted.
         """
-        with self._locked(exclusive=False) as lock:
+        with self.locked(exclusive=False) as lock:
             mark(self.storage, self.box, plan, lock, at=at, machine=self.machine, limits=limits)
 
     def carry_out_sweep(
@@ -390,6 +466,15 @@ class Repository:
         return carry_out(
             self.storage, self.box, lambda: self._lock(exclusive=True), rules=rules, before_delete=before_delete
         )
+
+    def repair_index(self) -> Repaired:
+        """Make the index anew from what index files and packs say; see `repair.repair_index`.
+
+        Raises:
+            RepositoryLockedError: others are at work.
+        """
+        with self.locked(exclusive=True) as lock:
+            return repair_index(self.storage, self.box, lock)
 
     def locks(self) -> list[LockFile]:
         """Return the locks that are held now."""
@@ -411,7 +496,7 @@ class Repository:
         )
 
     @contextmanager
-    def _locked(self, *, exclusive: bool) -> Iterator[Lock]:
+    def locked(self, *, exclusive: bool) -> Iterator[Lock]:
         """Hold a lock; a shared one keeps what is being read from being swept away."""
         lock = self._lock(exclusive=exclusive)
         try:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from holdfast.core.errors import AlreadyExistsError, DamagedError, HoldfastError, UnavailableError
-from holdfast.repository.blob_reader import BlobReader
+from holdfast.repository.blob_reader import BlobReader, neighbours
 from holdfast.repository.cipher import Buffer
 from holdfast.repository.entry import Kind, Metadata, Problem
 from holdfast.repository.index import Location
@@ -31,8 +31,6 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _BATCH_BYTES = 48 << 20
 _BATCH_FILES = 128
-_RANGE_BYTES = 8 << 20
-_GAP_BYTES = 64 << 10
 _TEMPORARY = b".holdfast-restore-"
 
 
@@ -349,7 +347,8 @@ class Restore:
 
     def _fetch(self) -> None:
         wanted, self._batch.wanted, self._batch.size = self._batch.wanted, {}, 0
-        ranges = list(_ranges(sorted(wanted.values(), key=lambda item: (item[0].pack, item[0].blob.offset))))
+        in_order = sorted(wanted.values(), key=lambda item: (item[0].pack, item[0].blob.offset))
+        ranges = list(neighbours(in_order, lambda item: item[0]))
         for failure in [task.exception() for task in [self._pool.submit(self._fetch_range, run) for run in ranges]]:
             if failure is not None:
                 if isinstance(failure, OSError):
@@ -523,26 +522,6 @@ def open_target(target: Path | int, existing: Existing) -> int:
 def _holds_something(directory: int) -> bool:
     with os.scandir(directory) as found:
         return next(found, None) is not None
-
-
-def _ranges(
-    wanted: list[tuple[Location, list[tuple[_File, int]]]],
-) -> Iterator[list[tuple[Location, list[tuple[_File, int]]]]]:
-    """Yield what lies close together in one pack, to be read at once."""
-    run: list[tuple[Location, list[tuple[_File, int]]]] = []
-    size = 0
-    for item in wanted:
-        place = item[0]
-        if run:
-            last = run[-1][0]
-            gap = place.blob.offset - last.blob.offset - last.blob.length
-            if place.pack != last.pack or gap > _GAP_BYTES or size + place.blob.length > _RANGE_BYTES:
-                yield run
-                run, size = [], 0
-        run.append(item)
-        size += place.blob.length
-    if run:
-        yield run
 
 
 def _break(uses: list[tuple[_File, int]], what: str) -> None:

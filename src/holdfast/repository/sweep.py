@@ -182,12 +182,14 @@ def carry_out(
     """
     deleted: list[bytes] = []
     spared: list[bytes] = []
+    seen: set[bytes] = set()
     while True:
         held = lock()
         try:
             marks = list_marks(storage, box)
-            doomed = sorted(frozenset().union(*(m.packs for m in marks)) - frozenset(spared))
+            doomed = sorted(frozenset().union(*(m.packs for m in marks)) - seen)
             batch = frozenset(doomed[: rules.batch_packs])
+            seen |= batch
             removed, kept = _delete(storage, box, batch, held, before_delete)
             deleted += removed
             spared += kept

@@ -17,9 +17,11 @@ from typing import Self
 
 from holdfast.core.clock import MachineTime
 from holdfast.core.errors import HoldfastError, InvalidStateError
+from holdfast.repository.blob_reader import BlobReader
 from holdfast.repository.blob_writer import BlobWriter, WriteLimits
 from holdfast.repository.chunk import SPARSE_MARK_BYTES, ChunkClass, Chunker, RunCutter
 from holdfast.repository.cipher import Box
+from holdfast.repository.copy_tree import TreeCounts, copy_tree
 from holdfast.repository.entry import (
     Content,
     Entry,
@@ -294,6 +296,32 @@ class SnapshotWriter:
             case _:
                 self._others += 1
                 directory.items.append(encode_node(name, item.kind, item.metadata))
+
+    def copy_tree(self, reader: BlobReader, tree: bytes) -> WrittenTree:
+        """Take a complete tree of another repository instead of a stream; then `commit`, as after `finish_tree`.
+
+        Raises:
+            InvalidStateError: entries have been added already.
+            DamagedError: something of the other repository is damaged or missing.
+            CancelledError: the work was cancelled.
+            HoldfastError: something could not be stored.
+        """
+        self._refuse_unless(_State.OPEN)
+        if self._files or self._dirs or self._others or self._path:
+            raise InvalidStateError("a writer takes either a stream of entries or a tree of another repository")
+
+        def look_around(counts: TreeCounts) -> None:
+            self._files, self._dirs, self._others = counts.files, counts.dirs, counts.others
+            self._bytes_total = counts.bytes_total
+            self._pace.take(counts.bytes_read - self._bytes_read)
+            self._bytes_read = counts.bytes_read
+            self._look_around(())
+
+        look_around(copy_tree(reader, tree, self._blobs, look_around))
+        self._blobs.flush()
+        self._state = _State.TREE_FINISHED
+        self._written_tree = WrittenTree(tree, self.progress, ())
+        return self._written_tree
 
     def finish_tree(self) -> WrittenTree:
         """End the stream: store what is left, and everything is durable; still no snapshot names it.
