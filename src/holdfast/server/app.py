@@ -26,6 +26,7 @@ from holdfast.server.dispatch import Dispatcher
 from holdfast.server.duties import Duty, host_of
 from holdfast.server.handlers import HANDLERS
 from holdfast.server.loops import Loop, Loops
+from holdfast.server.upkeep import keep_keys
 from holdfast.trail.model import TrailKey
 from holdfast.trail.sealing import DIRECTORY, Sealer
 from holdfast.vault.custody import Custody
@@ -93,10 +94,11 @@ class Holdfast:
         return handle_news(self.instance.database, NEWS_HANDLERS, now=self.instance.machine.now())
 
     def keep_house(self) -> None:
-        """Do what civil time makes due: recovery points expire, are purged, forgotten; closed accounts leave."""
+        """Do what time makes due: points expire and are purged, closed accounts leave, keys rotate or go."""
         now = self.instance.clock.now()
         self.housekeeper.keep(now=now)
         let_closed_accounts_go(self.instance.database, now=now)
+        keep_keys(self.instance, now=now)
 
 
 NEWS_HANDLERS: Final[Mapping[str, NewsHandler]] = {}
