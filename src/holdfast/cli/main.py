@@ -18,6 +18,7 @@ from holdfast.wire.model import MODEL_DIRECTORY
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
+EXIT_FINDINGS: Final = 4
 EXIT_NOT_FOUND: Final = 5
 EXIT_DENIED: Final = 7
 EXIT_INTERRUPTED: Final = 130
@@ -110,6 +111,27 @@ def serve(
     from holdfast.server.start import run_serve  # noqa: PLC0415 - see quickstart
 
     raise typer.Exit(run_serve(data_dir, host=host, port=port))
+
+
+audit = typer.Typer(name="audit", help="The audit trail.", no_args_is_help=True)
+app.add_typer(audit)
+
+
+@audit.command("verify")
+def audit_verify(data_dir: DataDir) -> None:
+    """Check that no entry of the audit trail was changed, dropped, reordered or cut off.
+
+    Exit code 4 says that something was; what no block covers yet is told, for nothing protects it.
+    """
+    from holdfast.server.audit import verify_trail  # noqa: PLC0415 - see quickstart
+
+    verified = verify_trail(data_dir)
+    checked = verified.checked
+    print(f"trail key {verified.public_key}")
+    print(f"{checked.blocks} blocks, {checked.entries} entries sealed, {checked.unsealed} that no block covers yet")
+    for finding in checked.findings:
+        print(finding)
+    raise typer.Exit(0 if checked.is_whole else EXIT_FINDINGS)
 
 
 @app.command()

@@ -9,13 +9,14 @@ import structlog
 from holdfast import __version__
 from holdfast.core.clock import Clock, MachineTime
 from holdfast.core.seal import RootKey
-from holdfast.core.settings import Mode
+from holdfast.core.settings import Mode, Settings
 from holdfast.database.connection import Database
 from holdfast.database.outbox import Handler as NewsHandler
 from holdfast.database.outbox import handle_news
 from holdfast.database.schema import upgrade
 from holdfast.job.supervisor import Supervisor
 from holdfast.recovery.housekeeping import Housekeeper
+from holdfast.repository.storage import Storage
 from holdfast.schedule.service import Ticked, tick
 from holdfast.server.authorize import Authorizer
 from holdfast.server.configuration import Configuration
@@ -25,7 +26,11 @@ from holdfast.server.dispatch import Dispatcher
 from holdfast.server.duties import Duty, host_of
 from holdfast.server.handlers import HANDLERS
 from holdfast.server.loops import Loop, Loops
+from holdfast.server.upkeep import keep_keys
+from holdfast.trail.model import TrailKey
+from holdfast.trail.sealing import DIRECTORY, Sealer
 from holdfast.vault.custody import Custody
+from holdfast.vault.storage import Below, open_storage
 from holdfast.wire.application import Application, Route
 from holdfast.wire.application import Settings as DoorSettings
 from holdfast.wire.call import Instance
@@ -37,6 +42,7 @@ log = structlog.get_logger()
 _SCHEDULE_SECONDS: Final = 1.0
 _NEWS_SECONDS: Final = 0.5
 _HOUSEKEEPING_SECONDS: Final = 60.0
+_SEALING_SECONDS: Final = 1.0
 
 
 @dataclass
@@ -47,6 +53,7 @@ class Holdfast:
     custody: Custody
     housekeeper: Housekeeper
     supervisor: Supervisor
+    sealer: Sealer
     application: Application
     _loops: Loops | None = field(default=None)
 
@@ -61,6 +68,7 @@ class Holdfast:
                 Loop("jobs", _SCHEDULE_SECONDS, self.supervisor.tick),
                 Loop("news", _NEWS_SECONDS, self._handle_news),
                 Loop("housekeeping", _HOUSEKEEPING_SECONDS, self.keep_house),
+                Loop("trail", _SEALING_SECONDS, self.sealer.run),
             ],
         )
         self._loops.start()
@@ -71,6 +79,7 @@ class Holdfast:
             self._loops.stop()
             self._loops = None
         self.supervisor.stop()
+        self.sealer.run()
 
     def close(self) -> None:
         """Let go of the threads that answer requests and of the database."""
@@ -85,10 +94,11 @@ class Holdfast:
         return handle_news(self.instance.database, NEWS_HANDLERS, now=self.instance.machine.now())
 
     def keep_house(self) -> None:
-        """Do what civil time makes due: recovery points expire, are purged, forgotten; closed accounts leave."""
+        """Do what time makes due: points expire and are purged, closed accounts leave, keys rotate or go."""
         now = self.instance.clock.now()
         self.housekeeper.keep(now=now)
         let_closed_accounts_go(self.instance.database, now=now)
+        keep_keys(self.instance, now=now)
 
 
 NEWS_HANDLERS: Final[Mapping[str, NewsHandler]] = {}
@@ -138,7 +148,15 @@ def assemble(
         settings=DoorSettings(is_region=settings.regions.__contains__, default_region=settings.default_region),
         routes={"/_holdfast/health": _health(instance), "/_holdfast/": _unknown},
     )
-    return Holdfast(instance, custody, Housekeeper(database, custody, machine), supervisor, application)
+    sealer = Sealer(database, trail_storage(settings), TrailKey.of(root_key), machine)
+    return Holdfast(instance, custody, Housekeeper(database, custody, machine), supervisor, sealer, application)
+
+
+def trail_storage(settings: Settings) -> Storage:
+    """Return where the sealed blocks of the audit trail lie: in the storage of the default region."""
+    region = settings.default_region
+    found = settings.storage_of(region) if region in settings.regions else next(iter(settings.storages.values()))
+    return Below(open_storage(found), DIRECTORY)
 
 
 def _unknown(request: HttpRequest) -> HttpReply:

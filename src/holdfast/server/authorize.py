@@ -320,6 +320,23 @@ def control_levels(
     return tuple(Level(_node_words(node), tuple(attached.get(node, ()))) for node in nodes)
 
 
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """The service control policies that bind an account's principals, its backup roles included."""
+
+    scps: tuple[Level, ...]
+    management_accounts: frozenset[str]
+
+
+def controls_of(tx: sa.Connection, account: str) -> Controls:
+    """Return the service control policies on the way from the root to an account."""
+    row = tx.execute(_ACCOUNT, {"account": account, "forever": FOREVER}).first()
+    if row is None or row.organization_id is None or row.path is None:
+        return Controls((), frozenset())
+    scps = control_levels(tx, row.organization_id, row.path, account, _SCP)
+    return Controls(scps, frozenset({row.management_account}))
+
+
 def _node_words(node: str) -> str:
     kind = "root" if node.startswith("r-") else "unit" if node.startswith("ou-") else "account"
     return f"{kind} {node}"

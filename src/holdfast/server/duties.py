@@ -20,6 +20,7 @@ from holdfast.plan.model.plan import Lifecycle, organization_plan_id, organizati
 from holdfast.recovery import service as recovery
 from holdfast.recovery import store as points
 from holdfast.recovery.service import Made, Recorded
+from holdfast.server.authorize import controls_of
 from holdfast.source import service as sources
 from holdfast.source.grant import Purpose
 from holdfast.vault.custody import Custody
@@ -139,7 +140,16 @@ class Duty:
 
     def _prepare_backup(self, tx: sa.Connection, job: Job) -> Preparation:
         vault = self._vault(tx, job)
-        lacking = may_backup(tx, job.role_arn, job.resource_type, job.resource_arn, account=job.account)
+        controls = controls_of(tx, job.account)
+        lacking = may_backup(
+            tx,
+            job.role_arn,
+            job.resource_type,
+            job.resource_arn,
+            account=job.account,
+            scps=controls.scps,
+            management_accounts=controls.management_accounts,
+        )
         if lacking:
             raise JobRefusedError("; ".join(lacking), Category.ACCESS_DENIED)
         resource = sources.find_resource(tx, job.account, job.region, job.resource_arn)
@@ -183,7 +193,15 @@ class Duty:
             raise JobRefusedError(
                 f"the recovery point {job.recovery_point_arn} does not exist any more", Category.RESOURCE_NOT_FOUND
             )
-        lacking = may_restore(tx, job.role_arn, job.resource_type, account=job.account)
+        controls = controls_of(tx, job.account)
+        lacking = may_restore(
+            tx,
+            job.role_arn,
+            job.resource_type,
+            account=job.account,
+            scps=controls.scps,
+            management_accounts=controls.management_accounts,
+        )
         if lacking:
             raise JobRefusedError("; ".join(lacking), Category.ACCESS_DENIED)
         metadata: dict[str, str] = dict(job.options.get("metadata", {}))

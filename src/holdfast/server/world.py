@@ -35,6 +35,8 @@ _NEXT_OF_POINTS = text("""
         SELECT min(cold_at) FROM recovery_point WHERE cold_at > :now AND deleted_at IS NULL
         UNION ALL
         SELECT min(purge_at) FROM recovery_point WHERE purge_at > :now
+        UNION ALL
+        SELECT min(deletion_at) FROM kms_key WHERE deletion_at > :now
     ) AS instants""")
 
 

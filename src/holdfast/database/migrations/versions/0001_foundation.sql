@@ -390,3 +390,12 @@ CREATE TABLE audit_entry (
 CREATE INDEX audit_entry_at ON audit_entry (at, id);
 CREATE INDEX audit_entry_account ON audit_entry (account, id);
 CREATE INDEX audit_entry_block ON audit_entry (block, id);
+
+-- Entries sealed together: the root of their hashes, chained to the block before and signed. Stored says whether the
+-- block lies in storage as well.
+CREATE TABLE audit_block (
+    number BIGINT NOT NULL, previous TEXT NOT NULL, root TEXT NOT NULL, entries INTEGER NOT NULL,
+    first_id BIGINT NOT NULL, last_id BIGINT NOT NULL, sealed_at BIGINT NOT NULL, signature TEXT NOT NULL,
+    stored BOOLEAN NOT NULL, PRIMARY KEY (number)
+);
+CREATE INDEX audit_block_unstored ON audit_block (stored, number);
