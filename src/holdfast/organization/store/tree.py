@@ -31,7 +31,6 @@ _UNIT = """
       FROM unit
      WHERE organization_id = :organization AND deleted_at = :forever"""
 _UNIT_BY_ID = text(f"{_UNIT} AND id = :id")
-_UNITS_BY_ID = text(f"{_UNIT} AND id IN :ids").bindparams(sa.bindparam("ids", type_=sa.String(), expanding=True))
 _UNITS_UNDER = text(f"""{_UNIT} AND parent_id = :parent AND (created_at, id) > (:after_at, :after_id)
      ORDER BY created_at, id LIMIT :limit""")
 _PATH = text("SELECT path FROM unit WHERE organization_id = :organization AND id = :id")
@@ -166,12 +165,6 @@ def find_unit(tx: sa.Connection, organization_id: str, unit_id: str) -> Unit | N
 def find_path(tx: sa.Connection, organization_id: str, unit_id: str) -> str | None:
     """Return the path of a root or unit, also of a deleted one."""
     return tx.execute(_PATH, {"organization": organization_id, "id": unit_id}).scalar_one_or_none()
-
-
-def units_by_id(tx: sa.Connection, organization_id: str, unit_ids: Sequence[str]) -> list[Unit]:
-    """Return those of the units that exist, in no particular order."""
-    found = {"organization": organization_id, "ids": list(unit_ids), "forever": FOREVER}
-    return [unit_of(row) for row in tx.execute(_UNITS_BY_ID, found)]
 
 
 def units_under(tx: sa.Connection, organization_id: str, parent_id: str, *, after: Position, limit: int) -> Page[Unit]:
