@@ -1,13 +1,14 @@
 """Jobs to test with."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import text
 
-from holdfast.job.model import Job, Subject
+from holdfast.job.model import Job, Kind, State, Subject, Waiting
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 MACHINE = datetime(2026, 7, 1, 8, 0, tzinfo=UTC)
@@ -42,3 +43,59 @@ def set_columns(tx: sa.Connection, job_id: str, **columns: Any) -> None:
     if columns:
         assignments = ", ".join(f"{name} = :{name}" for name in columns)
         tx.execute(text(f"UPDATE job SET {assignments} WHERE id = :job"), {**columns, "job": job_id})
+
+
+def a_waiting_job(**changes: Any) -> Job:
+    """A waiting backup job as a value, with a start window of eight hours from noon."""
+    subject = a_subject()
+    job = Job(
+        id="job",
+        kind=Kind.BACKUP,
+        account=subject.account,
+        region=subject.region,
+        state=State.CREATED,
+        epoch=0,
+        priority=5,
+        site=subject.site,
+        organization_id=subject.organization_id,
+        unit_path=subject.unit_path,
+        resource_arn=subject.resource_arn,
+        resource_type=subject.resource_type,
+        resource_name=subject.resource_name,
+        resource_id=None,
+        vault_name=subject.vault_name,
+        vault_arn=subject.vault_arn,
+        recovery_point_id=None,
+        recovery_point_arn=None,
+        role_arn=subject.role_arn,
+        document_id=None,
+        plan_id=None,
+        plan_name=None,
+        plan_version=None,
+        rule_id=None,
+        rule_name=None,
+        selection_name=None,
+        options={},
+        due_at=None,
+        created_at=NOON,
+        start_by=NOON + timedelta(hours=8),
+        complete_by=None,
+        completion_window=timedelta(days=7),
+        started_at=None,
+        completed_at=None,
+        dispatched_at=None,
+        seen_at=None,
+        mover=None,
+        attempts=1,
+        retry_at=None,
+        message=None,
+        category=None,
+        waiting_for=Waiting.NOTHING,
+        percent=0,
+        bytes_total=0,
+        bytes_done=0,
+        bytes_stored=0,
+        result={},
+        parent_id=None,
+    )
+    return replace(job, **changes)

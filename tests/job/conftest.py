@@ -8,7 +8,7 @@ from tests.job.builders import NOON, AJob, a_subject, set_columns
 
 from holdfast.core.ids import new_uuid
 from holdfast.database.connection import Database
-from holdfast.job import service
+from holdfast.job import service, store
 from holdfast.job.model import BackupRequest, Job
 
 
@@ -23,6 +23,8 @@ def a_job(database: Database) -> AJob:
             subject = a_subject(name=name or new_uuid())
             job = service.start_backup_job(tx, BackupRequest(subject, start_window=window), now=now)
             set_columns(tx, job.id, **columns)
-            return service.describe_job(tx, job.id, kind=job.kind, account=job.account)
+            made = store.find(tx, job.id)
+        assert made is not None
+        return made
 
     return make

@@ -105,6 +105,7 @@ class Engine:
             refuse_pickle()
             _hear_dbos()
             movers = list(lanes)
+            client = _lay_out(database, own_engine, movers)
             config: DBOSConfig = {
                 "name": APPLICATION,
                 "system_database_engine": own_engine,
@@ -128,16 +129,6 @@ class Engine:
                 return "done"
 
             DBOS.launch()
-            for lane in movers:
-                DBOS.register_queue(
-                    lane.queue,
-                    worker_concurrency=lane.concurrency,
-                    polling_interval_sec=_POLLING_SECONDS,
-                    on_conflict="always_update",
-                )
-            client = DBOSClient(
-                system_database_engine=own_engine, serializer=DBOSPortableJSON, application_name=APPLICATION
-            )
         except BaseException:
             DBOS.destroy(destroy_registry=True)
             own_engine.dispose()
@@ -208,6 +199,20 @@ def _hear_dbos() -> None:
     dbos_logger = logging.getLogger("dbos")
     dbos_logger.handlers = [_ToStructlog(logging.WARNING)]  # or it would write to stderr itself
     dbos_logger.propagate = False
+
+
+def _lay_out(database: Database, own_engine: sa.Engine, lanes: Iterable[Lane]) -> DBOSClient:
+    """Make the engine's tables and queues before it starts: it would notice new queues only a second later."""
+    DBOS.migrate(database.engine.url.render_as_string(hide_password=False))
+    client = DBOSClient(system_database_engine=own_engine, serializer=DBOSPortableJSON, application_name=APPLICATION)
+    for lane in lanes:
+        client.register_queue(
+            lane.queue,
+            worker_concurrency=lane.concurrency,
+            polling_interval_sec=_POLLING_SECONDS,
+            on_conflict="always_update",
+        )
+    return client
 
 
 def _connect(database: Database) -> sa.Engine:
