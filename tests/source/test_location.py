@@ -14,6 +14,8 @@ from holdfast.source.location import InvalidUrlError, file_location, location, o
         ("FILE://localhost/srv/www/", "file:///srv/www"),
         ("file:////srv///www", "file:///srv/www"),
         ("file:///", "file:///"),
+        ("file:/srv/www", "file:///srv/www"),
+        ("File:/", "file:///"),
         ("file:///srv/%77ww", "file:///srv/www"),
         ("file:///srv/a%20b%25%FF", "file:///srv/a%20b%25%FF"),
         ("file:///srv/a%3fb%23", "file:///srv/a%3Fb%23"),
@@ -41,7 +43,7 @@ def test_one_place_has_one_key(url: str, key: str) -> None:
     ("url", "complaint"),
     [
         ("/srv/www", "is not the URL of a source"),
-        ("file:/srv/www", "is not the URL of a source"),
+        ("file:srv/www", "is not the URL of a source"),
         ("file://fileserver/srv", "names the host 'fileserver'"),
         ("file:///srv/../etc", r"goes through \. or \.\."),
         ("file:///srv/%2e%2E/etc", r"goes through \. or \.\."),

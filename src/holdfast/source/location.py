@@ -116,7 +116,7 @@ def overlaps(one: Location, other: Location) -> bool:
 
 
 def location(url: str) -> Location:
-    """Return the place that `url` names, for example `file:///srv/www` or `postgresql://db.internal:5432/shop`.
+    """Return the place that `url` names: `file:///srv/www`, `file:/srv/www`, `postgresql://db.internal:5432/shop`.
 
     Raises:
         InvalidUrlError: it names none, or is written in a way that could be read as another.
@@ -125,7 +125,8 @@ def location(url: str) -> Location:
         raise InvalidUrlError(f"a source URL has at most {_MAX_URL} characters")
     if not url.isprintable() or url != url.strip() or "\\" in url.partition("://")[2].partition("/")[0]:
         raise InvalidUrlError(f"{url!r} holds characters that a URL writes as escapes (%20 for a space)")
-    match = _URL.fullmatch(url)
+    # RFC 8089 has both spellings; the AWS CLI takes the one with three slashes for the name of a file to read.
+    match = _URL.fullmatch(re.sub(r"^(file):/(?!/)", r"\1:///", url, flags=re.IGNORECASE))
     if match is None:
         raise InvalidUrlError(
             f"{url!r} is not the URL of a source, such as file:///srv/www or postgresql://db.internal/shop; "
