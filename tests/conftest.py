@@ -88,6 +88,16 @@ def postgres_database(postgres_url: str) -> Iterator[Database]:
     admin.dispose()
 
 
+@pytest.fixture
+def empty_database(empty_sqlite: Path, tmp_path: Path) -> Iterator[Database]:
+    """Another empty control database, on SQLite."""
+    path = tmp_path / "another.db"
+    shutil.copyfile(empty_sqlite, path)
+    database = Database.open(f"sqlite:///{path}")
+    yield database
+    database.close()
+
+
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def database(request: pytest.FixtureRequest) -> Database:
     """An empty control database, once on SQLite and once on PostgreSQL."""

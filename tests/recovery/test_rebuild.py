@@ -1,7 +1,6 @@
 """With the storage and a key, everything comes back: vaults, keys, points, locks and holds."""
 
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,16 +50,6 @@ POLICY = (
 @pytest.fixture
 def custody(tmp_path: Path) -> Custody:
     return a_custody(tmp_path / "storage")
-
-
-@pytest.fixture
-def empty(empty_sqlite: Path, tmp_path: Path) -> Iterator[Database]:
-    """Another control database, with nothing in it."""
-    path = tmp_path / "another.db"
-    shutil.copyfile(empty_sqlite, path)
-    database = Database.open(f"sqlite:///{path}")
-    yield database
-    database.close()
 
 
 def a_full_life(database: Database, custody: Custody) -> dict[str, Any]:
@@ -140,19 +129,19 @@ def contents(database: Database, custody: Custody, point: RecoveryPoint) -> list
 
 
 def test_a_rebuild_equals_the_catalogue_that_was_deleted(
-    sqlite_database: Database, custody: Custody, empty: Database
+    sqlite_database: Database, custody: Custody, empty_database: Database
 ) -> None:
     life = a_full_life(sqlite_database, custody)
     said: list[str] = []
-    found = rebuilt(empty, custody, progress=said.append)
+    found = rebuilt(empty_database, custody, progress=said.append)
     assert [vault.faults for vault in found.vaults] == [[], [], []]
     assert found.is_sound
-    assert catalogue(empty) == catalogue(sqlite_database)
+    assert catalogue(empty_database) == catalogue(sqlite_database)
     assert sorted(found.accounts) == [ACCOUNT, OTHER]
     assert (sum(vault.points for vault in found.vaults), sum(vault.hidden for vault in found.vaults)) == (4, 1)
     assert any("Daily" in line and "3 recovery points" in line for line in said)
     for point in life["points"].values():
-        assert contents(empty, custody, point) == contents(sqlite_database, custody, point)
+        assert contents(empty_database, custody, point) == contents(sqlite_database, custody, point)
 
 
 def test_a_rebuild_on_postgres_equals_one_on_sqlite(database: Database, custody: Custody, tmp_path: Path) -> None:
@@ -166,11 +155,11 @@ def test_a_rebuild_on_postgres_equals_one_on_sqlite(database: Database, custody:
 
 
 def test_locks_and_holds_still_bind_after_a_rebuild(
-    sqlite_database: Database, custody: Custody, empty: Database
+    sqlite_database: Database, custody: Custody, empty_database: Database
 ) -> None:
     life = a_full_life(sqlite_database, custody)
-    rebuilt(empty, custody)
-    with empty.transaction() as tx:
+    rebuilt(empty_database, custody)
+    with empty_database.transaction() as tx:
         copies = vaults.find_vault_by_id(tx, life["copies"].id)
         daily = vaults.find_vault_by_id(tx, life["daily"].id)
         assert copies is not None
@@ -183,57 +172,57 @@ def test_locks_and_holds_still_bind_after_a_rebuild(
 
 
 def test_a_rebuild_can_be_repeated_and_changes_nothing(
-    sqlite_database: Database, custody: Custody, empty: Database
+    sqlite_database: Database, custody: Custody, empty_database: Database
 ) -> None:
     a_full_life(sqlite_database, custody)
-    rebuilt(empty, custody)
-    before = catalogue(empty)
-    again = rebuilt(empty, custody)
+    rebuilt(empty_database, custody)
+    before = catalogue(empty_database)
+    again = rebuilt(empty_database, custody)
     assert again.is_sound
     assert again.accounts == []
     assert [vault.behind for vault in again.vaults] == [0, 0, 0]
-    assert catalogue(empty) == before
+    assert catalogue(empty_database) == before
 
 
-def test_work_goes_on_after_a_rebuild(sqlite_database: Database, custody: Custody, empty: Database) -> None:
+def test_work_goes_on_after_a_rebuild(sqlite_database: Database, custody: Custody, empty_database: Database) -> None:
     life = a_full_life(sqlite_database, custody)
-    rebuilt(empty, custody)
-    with empty.reading() as tx:
+    rebuilt(empty_database, custody)
+    with empty_database.reading() as tx:
         daily = vaults.find_vault_by_id(tx, life["daily"].id)
     assert daily is not None
-    point = back_up(empty, custody, daily, texts=["after"]).point
+    point = back_up(empty_database, custody, daily, texts=["after"]).point
     assert point.repository_id == life["points"]["kept"].repository_id
-    assert rebuilt(empty, custody).is_sound
+    assert rebuilt(empty_database, custody).is_sound
 
 
 def test_the_recovery_key_alone_brings_everything_back_under_a_new_root_key(
-    sqlite_database: Database, custody: Custody, empty: Database
+    sqlite_database: Database, custody: Custody, empty_database: Database
 ) -> None:
     life = a_full_life(sqlite_database, custody)
     fresh = replace(custody, root_key=RootKey(bytes(32)))
-    found = rebuilt(empty, fresh, recovery_private=RECOVERY.private)
+    found = rebuilt(empty_database, fresh, recovery_private=RECOVERY.private)
     assert [vault.faults for vault in found.vaults] == [[], [], []]
-    assert catalogue(empty) == catalogue(sqlite_database)
+    assert catalogue(empty_database) == catalogue(sqlite_database)
     for point in life["points"].values():
-        assert contents(empty, fresh, point)
+        assert contents(empty_database, fresh, point)
     # From now on the new root key suffices, and the old one opens nothing.
-    assert rebuilt(empty, fresh).is_sound
-    assert not rebuilt(empty, custody).is_sound
+    assert rebuilt(empty_database, fresh).is_sound
+    assert not rebuilt(empty_database, custody).is_sound
 
 
 def test_another_root_key_brings_nothing_back_and_says_why(
-    sqlite_database: Database, custody: Custody, empty: Database
+    sqlite_database: Database, custody: Custody, empty_database: Database
 ) -> None:
     a_full_life(sqlite_database, custody)
-    found = rebuilt(empty, replace(custody, root_key=RootKey(bytes(32))))
+    found = rebuilt(empty_database, replace(custody, root_key=RootKey(bytes(32))))
     assert not found.is_sound
-    assert catalogue(empty)["recovery_point"] == []
+    assert catalogue(empty_database)["recovery_point"] == []
     assert any("signed by a key that is not trusted" in fault for vault in found.vaults for fault in vault.faults)
 
 
-def test_an_empty_storage_is_said_to_be_empty(empty: Database, custody: Custody) -> None:
+def test_an_empty_storage_is_said_to_be_empty(empty_database: Database, custody: Custody) -> None:
     with pytest.raises(NothingToRebuildError, match="no vaults in file://"):
-        rebuilt(empty, custody)
+        rebuilt(empty_database, custody)
 
 
 def storage_of(custody: Custody, vault: Vault) -> Path:
@@ -277,14 +266,14 @@ def write(path: Path) -> None:
 
 @pytest.mark.parametrize(("damage", "says"), DAMAGES.values(), ids=DAMAGES)
 def test_whatever_is_not_as_it_was_written_is_named(
-    sqlite_database: Database, custody: Custody, empty: Database, damage: Damage, says: str
+    sqlite_database: Database, custody: Custody, empty_database: Database, damage: Damage, says: str
 ) -> None:
     vault = a_vault(sqlite_database, custody)
     first = back_up(sqlite_database, custody, vault).point
     back_up(sqlite_database, custody, vault)
     place = storage_of(custody, vault)
     damage(place, place / ACCOUNT / "1", first)
-    (found,) = rebuilt(empty, custody).vaults
+    (found,) = rebuilt(empty_database, custody).vaults
     assert not found.is_sound
     if says == "missing":
         assert found.missing == [first.arn]
@@ -293,13 +282,13 @@ def test_whatever_is_not_as_it_was_written_is_named(
 
 
 def test_a_snapshot_without_a_record_is_named_and_one_of_somebody_elses_is_not(
-    sqlite_database: Database, custody: Custody, empty: Database
+    sqlite_database: Database, custody: Custody, empty_database: Database
 ) -> None:
     vault = a_vault(sqlite_database, custody)
     _, repository = a_repository(sqlite_database, custody, vault)
     ours = repository.write(entries(), at=NOON, tags=["holdfast:recovery-point=unknown"])
     repository.write(entries(["theirs"]), at=NOON, tags=["mine"])
-    (found,) = rebuilt(empty, custody).vaults
+    (found,) = rebuilt(empty_database, custody).vaults
     assert [line.rpartition(" ")[2] for line in found.unrecorded] == [ours.snapshot_id]
 
 
@@ -317,15 +306,15 @@ def test_the_last_record_cut_off_is_named_where_the_database_still_knows_of_it(
 
 
 def test_a_point_that_was_recorded_before_a_crash_comes_back_with_its_snapshot(
-    sqlite_database: Database, custody: Custody, empty: Database
+    sqlite_database: Database, custody: Custody, empty_database: Database
 ) -> None:
     vault = a_vault(sqlite_database, custody)
     row, repository = a_repository(sqlite_database, custody, vault)
     one = made(vault, row, point_id="p")
     written = repository.write(entries(), at=NOON, tags=["holdfast:recovery-point=p"])
     service.record_point(sqlite_database, custody, replace(one, snapshot_id=written.snapshot_id), now=NOON)
-    assert rebuilt(empty, custody).is_sound
-    with empty.reading() as tx:
+    assert rebuilt(empty_database, custody).is_sound
+    with empty_database.reading() as tx:
         assert [point.snapshot_id for point in store.points_of_vault(tx, vault.id)] == [written.snapshot_id]
 
 
@@ -348,12 +337,12 @@ def test_an_older_copy_of_the_database_catches_up(sqlite_database: Database, cus
 
 
 def test_every_repository_stays_as_restic_wants_it(
-    sqlite_database: Database, custody: Custody, empty: Database
+    sqlite_database: Database, custody: Custody, empty_database: Database
 ) -> None:
     life = a_full_life(sqlite_database, custody)
-    rebuilt(empty, custody)
+    rebuilt(empty_database, custody)
     point = life["points"]["kept"]
-    with empty.reading() as tx:
+    with empty_database.reading() as tx:
         access = access_for_job(tx, custody, point.repository_id)
     repository: Repository = opened(custody, access)
     assert len(repository.snapshots()) == 4

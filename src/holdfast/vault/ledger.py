@@ -7,7 +7,8 @@ copy, or a transaction was lost after its record was put. Then nothing is writte
 over what storage says.
 """
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -94,15 +95,20 @@ def read(
     start: Head | None = None,
     end: Head | None = None,
 ) -> tuple[tuple[Written, ...], tuple[Fault, ...]]:
-    """Return a vault's records after `start`, in order, and whatever is wrong with them; see `records.verify`."""
+    """Return a vault's records after `start`, in order, and whatever is wrong with them; see `records.verify`.
+
+    From the beginning, storage is listed, so that nothing among the records is overlooked. After a `start`, numbers are
+    tried one after the other, so that it costs no more than there is new.
+    """
+    if start is not None:
+        return verify(vault_id, _following(storage, start.sequence), trusted=trusted, start=start, end=end)
     faults: list[Fault] = []
     numbers: list[int] = []
-    after = start.sequence if start is not None else 0
     for found in storage.list(DIRECTORY):
         number = _number(found.name)
         if number is None:
             faults.append(Fault(0, f"{found.name} is no record; somebody else put it there"))
-        elif number > after:
+        else:
             numbers.append(number)
     files: list[tuple[int, bytes]] = []
     for number in sorted(numbers):
@@ -110,13 +116,21 @@ def read(
             files.append((number, storage.get(record_name(number))))
         except NotStoredError:
             continue  # gone between listing and reading: verify says that it is missing
-    good, more = verify(vault_id, files, trusted=trusted, start=start, end=end)
+    good, more = verify(vault_id, files, trusted=trusted, end=end)
     return good, (*faults, *more)
 
 
 def last_number(storage: Storage) -> int:
     """Return the highest number of a record in storage, 0 when there is none."""
     return max((_number(found.name) or 0 for found in storage.list(DIRECTORY)), default=0)
+
+
+def _following(storage: Storage, after: int) -> Iterator[tuple[int, bytes]]:
+    for number in itertools.count(after + 1):
+        try:
+            yield number, storage.get(record_name(number))
+        except NotStoredError:
+            return
 
 
 def _put(storage: Storage, vault: Vault, waiting: list[tuple[int, bytes]]) -> None:

@@ -1,16 +1,21 @@
 """From configured storages to places that keep files, and parts of such a place by path."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
+from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from holdfast.core.errors import InvalidInputError
 from holdfast.core.settings import StorageSettings
+from holdfast.repository import object_storage
 from holdfast.repository.cipher import Buffer
+from holdfast.repository.object_storage import S3Access
 from holdfast.repository.storage import LocalStorage, Storage, Stored, refuse_bad_storage_name
 
 VAULTS = "vaults/"
 """The directory of a storage that everything of every vault lies in."""
+_S3_OPTIONS: Final = ("endpoint", "region", "access_key", "secret_key", "session_token")
 
 
 class UnknownStorageError(InvalidInputError):
@@ -59,14 +64,40 @@ def open_storage(settings: StorageSettings) -> Storage:
     """Return the storage that the settings describe; nothing is read or written yet.
 
     Raises:
-        UnknownStorageError: the URL is of no kind that can be used.
+        UnknownStorageError: the URL is of no kind that can be used, or an option is not known there.
     """
     url = urlsplit(settings.url)
-    if url.scheme == "file":
-        if url.netloc not in {"", "localhost"} or not url.path.startswith("/"):
-            raise UnknownStorageError(f"storage {settings.name}: write file:///ABSOLUTE/PATH, not {settings.url}")
-        return LocalStorage(Path(unquote(url.path)))
-    raise UnknownStorageError(
-        f"storage {settings.name}: {url.scheme or 'no scheme'} is no kind of storage that can be used; "
-        "give file:///ABSOLUTE/PATH"
-    )
+    match url.scheme:
+        case "file":
+            if url.netloc not in {"", "localhost"} or not url.path.startswith("/"):
+                raise UnknownStorageError(f"storage {settings.name}: write file:///ABSOLUTE/PATH, not {settings.url}")
+            _only_known(settings, ())
+            return LocalStorage(Path(unquote(url.path)))
+        case "s3":
+            if not url.netloc or "@" in url.netloc or url.query or url.fragment:
+                raise UnknownStorageError(f"storage {settings.name}: write s3://BUCKET/PREFIX, not {settings.url}")
+            _only_known(settings, _S3_OPTIONS)
+            return _s3_storage(url.netloc, url.path.strip("/"), S3Access(**settings.options))
+        case "gs" | "az":
+            _only_known(settings, ())  # their credentials come from the environment
+            return object_storage.open_storage(settings.url)
+        case _:
+            raise UnknownStorageError(
+                f"storage {settings.name}: {url.scheme or 'no scheme'} is no kind of storage that can be used; give "
+                "file:///ABSOLUTE/PATH, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX"
+            )
+
+
+@lru_cache(maxsize=32)
+def _s3_storage(bucket: str, prefix: str, access: S3Access) -> Storage:
+    # Kept, because each one has connections of its own.
+    return object_storage.s3_storage(bucket, prefix, access)
+
+
+def _only_known(settings: StorageSettings, known: tuple[str, ...]) -> None:
+    unknown = sorted(set(settings.options) - set(known))
+    if unknown:
+        raise UnknownStorageError(
+            f"storage {settings.name}: {unknown[0]} is no option of {settings.url.partition(':')[0]} storages; "
+            f"known there: {', '.join(known) or 'none'}"
+        )
