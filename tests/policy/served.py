@@ -1,5 +1,6 @@
 """A development server of its own for a module's tests, and boto3 as its client: as management, or as a member."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import boto3
 from botocore.config import Config
@@ -31,6 +33,17 @@ class Served:
         session._loader.search_paths.append(str(MODEL_DIRECTORY))
         config = Config(retries={"max_attempts": 0}, connect_timeout=5, read_timeout=60, parameter_validation=checks)
         return session.client(service, region_name="us-east-1", endpoint_url=self.url, config=config)
+
+    def advance(self, seconds: int) -> None:
+        """Move the server's civil clock forward."""
+        request = Request(  # noqa: S310 - the server that this test started
+            f"{self.url}/_holdfast/clock",
+            data=json.dumps({"advance_seconds": seconds}).encode(),
+            headers={"Content-Type": "application/json"},
+            method="POST",
+        )
+        with urlopen(request) as answer:  # noqa: S310 - the same
+            assert answer.status == 200
 
     def _session_in(self, account: str) -> tuple[str, str, str]:
         role = f"arn:aws:iam::{account}:role/OrganizationAccountAccessRole"

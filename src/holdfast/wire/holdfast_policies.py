@@ -1,16 +1,33 @@
-"""What the `holdfast` API says about policies: which one every value of an effective policy came from."""
+"""What the `holdfast` API says about policies: origins of values, what a change would do, mistakes, distribution."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import orjson
 
+from holdfast.organization.model.tree import Organization
 from holdfast.organization.service.authority import Reach
 from holdfast.policy import effective, service
-from holdfast.policy.model.document import Operator
-from holdfast.policy.model.merge import Leaf, Step
+from holdfast.policy.model.document import Operator, child
+from holdfast.policy.model.kind import BACKUP
+from holdfast.policy.model.lint import Finding, lint
+from holdfast.policy.model.merge import Ignored, Leaf, Step
+from holdfast.policy.model.validation import ValidationError
+from holdfast.policy.preview import (
+    AttachDraft,
+    CreateDraft,
+    DetachDraft,
+    DisableDraft,
+    Draft,
+    Effect,
+    EnableDraft,
+    MoveDraft,
+    UpdateDraft,
+    preview,
+)
+from holdfast.policy.receipts import Receipt, policy_version, receipts
 from holdfast.wire.call import Call, Handler
-from holdfast.wire.organizations_shapes import organization_for
+from holdfast.wire.organizations_shapes import arns_of, organization_for
 
 _PAGE: Final = 500
 
@@ -18,11 +35,12 @@ _PAGE: Final = 500
 def explain_effective_policy(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     """Explain the effective policy of an account: each value, who set it, what it overrode, who may still change it."""
     account = shape["TargetId"]
-    policy_type = shape.get("PolicyType", "BACKUP_POLICY")
+    policy_type = shape.get("PolicyType", BACKUP)
+    at = shape.get("At", call.now)
     if account != call.caller.account:
         service.get_target(call.tx, organization_for(call, Reach.READER).id, account)
-    found = effective.explain(call.tx, account, policy_type, at=call.now)
-    filters = {"TargetId": account, "PolicyType": policy_type}
+    found = effective.explain(call.tx, account, policy_type, at=at)
+    filters = {"TargetId": account, "PolicyType": policy_type, "At": shape.get("At")}
     start = call.page_position(filters, shape.get("NextToken")) or 0
     end = start + shape.get("MaxResults", _PAGE)
     return {
@@ -30,13 +48,77 @@ def explain_effective_policy(call: Call, shape: dict[str, Any]) -> dict[str, Any
         "PolicyType": policy_type,
         "PolicyContent": orjson.dumps(found.document).decode(),
         "Leaves": [_leaf_to_wire(leaf) for leaf in found.leaves[start:end]],
+        "Ignored": [_ignored_to_wire(ignored) for ignored in found.ignored],
         "NextToken": call.page_token(filters, end if end < len(found.leaves) else None),
     }
 
 
+def lint_policy(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
+    """Say everything that is wrong or likely mistaken in a document; nothing is stored."""
+    regions = call.instance.settings.regions.keys()
+    found = lint(shape.get("PolicyType", BACKUP), shape["Content"], regions=regions, now=call.now)
+    return {"Findings": [_finding_to_wire(finding) for finding in found]}
+
+
+def preview_policy_change(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
+    """Say what a change would do to every account; nothing is written."""
+    draft = draft_from_wire(shape["Change"])
+    organization = organization_for(call, Reach.READER, _about(call))
+    effects = preview(call.tx, organization.id, draft, regions=call.instance.settings.regions.keys(), now=call.now)
+    filters = {"Change": shape["Change"]}
+    start = call.page_position(filters, shape.get("NextToken")) or 0
+    end = start + shape.get("MaxResults", _PAGE)
+    return {
+        "Effects": [_effect_to_wire(effect) for effect in effects[start:end]],
+        "NextToken": call.page_token(filters, end if end < len(effects) else None),
+    }
+
+
+def list_policy_distribution(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
+    """List how far a policy has come in each account below its attachments."""
+    organization = organization_for(call, Reach.READER, _about(call))
+    policy_id, at = shape["PolicyId"], shape.get("At", call.now)
+    version = policy_version(call.tx, organization.id, policy_id, at=at)
+    filters = {"PolicyId": policy_id, "At": shape.get("At")}
+    after = call.page_position(filters, shape.get("NextToken"))
+    limit = shape.get("MaxResults", _PAGE)
+    page = receipts(call.tx, organization.id, policy_id, at=at, after=after, limit=limit)
+    return {
+        "PolicyId": policy_id,
+        "Version": version,
+        "Accounts": [_receipt_to_wire(receipt) for receipt in page.items],
+        "NextToken": call.page_token(filters, page.position),
+    }
+
+
+def draft_from_wire(change: Mapping[str, Any]) -> Draft:
+    """Return the change that a request describes; the shape holds exactly one."""
+    ((kind, given),) = change.items()
+    policy_type = given.get("PolicyType", BACKUP)
+    match kind:
+        case "Create":
+            return CreateDraft(policy_type, given["Content"], given.get("TargetId"))
+        case "Update":
+            return UpdateDraft(given["PolicyId"], given["Content"])
+        case "Attach":
+            return AttachDraft(given["PolicyId"], given["TargetId"])
+        case "Detach":
+            return DetachDraft(given["PolicyId"], given["TargetId"])
+        case "Move":
+            return MoveDraft(policy_type, given["AccountId"], given["DestinationParentId"])
+        case "Enable":
+            return EnableDraft(policy_type)
+        case _:
+            return DisableDraft(policy_type)
+
+
+def _about(call: Call) -> Callable[[Organization], list[str]]:
+    return lambda organization: [arns_of(call, organization).organization()]
+
+
 def _leaf_to_wire(leaf: Leaf) -> dict[str, Any]:
     return {
-        "Path": "/".join(leaf.path),
+        "Path": _pointer(leaf.path),
         "Value": orjson.dumps(leaf.value).decode(),
         "PolicyId": leaf.origin.policy_id,
         "TargetId": leaf.origin.node_id,
@@ -50,6 +132,13 @@ def _leaf_to_wire(leaf: Leaf) -> dict[str, Any]:
     }
 
 
+def _pointer(path: tuple[str, ...]) -> str:
+    pointer = ""
+    for key in path:
+        pointer = child(pointer, key)
+    return pointer
+
+
 def _step_to_wire(step: Step) -> dict[str, Any]:
     return {
         "PolicyId": step.policy_id,
@@ -59,4 +148,71 @@ def _step_to_wire(step: Step) -> dict[str, Any]:
     }
 
 
-OPERATIONS: Final[Mapping[str, Handler]] = {"ExplainEffectivePolicy": explain_effective_policy}
+def _ignored_to_wire(ignored: Ignored) -> dict[str, Any]:
+    return {
+        "Path": _pointer(ignored.path),
+        "PolicyId": ignored.policy_id,
+        "TargetId": ignored.node_id,
+        "Operator": None if ignored.operator is None else ignored.operator.value,
+        "Reason": ignored.reason,
+    }
+
+
+def _finding_to_wire(finding: Finding) -> dict[str, Any]:
+    return {
+        "Severity": finding.severity.value,
+        "Path": finding.pointer,
+        "Line": finding.line,
+        "Column": finding.column,
+        "Message": finding.message,
+        "Suggestion": finding.suggestion,
+    }
+
+
+def _effect_to_wire(effect: Effect) -> dict[str, Any]:
+    return {
+        "AccountIds": list(effect.account_ids),
+        "Before": effect.before,
+        "After": effect.after,
+        "PlansGained": list(effect.comparison.plans_gained),
+        "PlansLost": list(effect.comparison.plans_lost),
+        "PlansChanged": list(effect.comparison.plans_changed),
+        "Shortened": [
+            {
+                "PlanName": each.plan,
+                "RuleName": each.rule,
+                "CopyAction": each.copy_action,
+                "DaysBefore": each.days_before,
+                "DaysAfter": each.days_after,
+            }
+            for each in effect.comparison.shortened
+        ],
+        "ValidationErrors": [_error_to_wire(error) for error in effect.errors],
+    }
+
+
+def _receipt_to_wire(receipt: Receipt) -> dict[str, Any]:
+    return {
+        "AccountId": receipt.account_id,
+        "State": "WITHHELD" if receipt.errors else "IN_FORCE",
+        "VersionInForce": receipt.version_in_force,
+        "Since": receipt.since,
+        "ValidationErrors": [_error_to_wire(error) for error in receipt.errors],
+    }
+
+
+def _error_to_wire(error: ValidationError) -> dict[str, Any]:
+    return {
+        "ErrorCode": error.code,
+        "ErrorMessage": error.message,
+        "PathToError": error.path,
+        "ContributingPolicies": list(error.contributing_policies),
+    }
+
+
+OPERATIONS: Final[Mapping[str, Handler]] = {
+    "ExplainEffectivePolicy": explain_effective_policy,
+    "LintPolicy": lint_policy,
+    "ListPolicyDistribution": list_policy_distribution,
+    "PreviewPolicyChange": preview_policy_change,
+}

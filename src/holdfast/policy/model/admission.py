@@ -4,7 +4,7 @@ Backup, tag and AI opt-out policies are checked against their grammar, service a
 the language of permission policies; of the remaining types only that they are JSON objects.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import Final
 
@@ -12,7 +12,7 @@ from holdfast.core.errors import LimitExceededError
 from holdfast.policy.model import backup_grammar
 from holdfast.policy.model.control_grammar import check_control_policy
 from holdfast.policy.model.document import Json, MalformedPolicyError, parse
-from holdfast.policy.model.grammar import Container, Fragment, Leaf, check, length, matching, one_of
+from holdfast.policy.model.grammar import Container, CrossCheck, Fragment, Leaf, length, matching, one_of, problems
 from holdfast.policy.model.kind import AI_OPT_OUT, BACKUP, KINDS, RESOURCE_CONTROL, SERVICE_CONTROL, TAG
 
 
@@ -36,8 +36,18 @@ def _tag_value(value: str) -> str | None:
 
 _SUPPORTED_RESOURCE = matching(r"[a-z0-9-]+:[A-Za-z0-9_*/-]+", "SERVICE:RESOURCE, such as ec2:instance or ec2:*")
 
+
+def _requires(top: str) -> CrossCheck:
+    def check(document: Fragment) -> None:
+        if not document.has(top):
+            raise document.refuse(f"the document has no {top!r}")
+
+    return check
+
+
 _TAG_POLICY: Final = Container(
     what="part of a tag policy",
+    cross_check=_requires("tags"),
     fields={
         "tags": Container(
             name=length(1, 128),
@@ -57,6 +67,7 @@ _TAG_POLICY: Final = Container(
 
 _AI_OPT_OUT_POLICY: Final = Container(
     what="part of an AI services opt-out policy",
+    cross_check=_requires("services"),
     fields={
         "services": Container(
             name=matching("[A-Za-z0-9:_-]{1,64}", "the name of a service, or default"),
@@ -78,25 +89,37 @@ def admit(policy_type: str, content: str, *, regions: Collection[str], now: date
         MalformedPolicyError: it may not; the error has a reason and the JSON pointer of the place.
         PolicyTooLongError: it is longer than policies of this type may be.
     """
-    kind = KINDS[policy_type]
-    if len(content) > kind.most_characters:
-        raise PolicyTooLongError(
-            f"the document has {len(content)} characters; a {policy_type} may have {kind.most_characters}"
-        )
-    value = parse(content, fold_keys=kind.inherits).value
+    refuse_too_long(policy_type, content)
+    parsed = parse(content, fold_keys=KINDS[policy_type].inherits)
+    for problem in problems_of(policy_type, parsed.value, regions=regions, now=now):
+        raise problem
+
+
+def refuse_too_long(policy_type: str, content: str) -> None:
+    """Refuse a document that has more characters than its type may have, white space included.
+
+    Raises:
+        PolicyTooLongError: it has.
+    """
+    most = KINDS[policy_type].most_characters
+    if len(content) > most:
+        raise PolicyTooLongError(f"the document has {len(content)} characters; a {policy_type} may have {most}")
+
+
+def problems_of(
+    policy_type: str, value: Json, *, regions: Collection[str], now: datetime
+) -> Iterator[MalformedPolicyError]:
+    """Yield everything that keeps a parsed document from being a policy of this type, from top to bottom."""
     if not isinstance(value, dict):
-        raise MalformedPolicyError("a policy is a JSON object")
-    if policy_type == BACKUP:
-        check(backup_grammar.grammar(regions, now), value)
+        yield MalformedPolicyError("a policy is a JSON object")
+    elif policy_type == BACKUP:
+        yield from problems(backup_grammar.grammar(regions, now), value)
     elif policy_type == TAG:
-        _check_with_top(_TAG_POLICY, value, "tags")
+        yield from problems(_TAG_POLICY, value)
     elif policy_type == AI_OPT_OUT:
-        _check_with_top(_AI_OPT_OUT_POLICY, value, "services")
+        yield from problems(_AI_OPT_OUT_POLICY, value)
     elif policy_type in {SERVICE_CONTROL, RESOURCE_CONTROL}:
-        check_control_policy(policy_type, value)
-
-
-def _check_with_top(grammar: Container, value: dict[str, Json], top: str) -> None:
-    check(grammar, value)
-    if top not in {key.lower() for key in value}:
-        raise MalformedPolicyError(f"the document has no {top!r}")
+        try:
+            check_control_policy(policy_type, value)
+        except MalformedPolicyError as problem:
+            yield problem

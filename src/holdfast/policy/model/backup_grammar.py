@@ -17,7 +17,6 @@ from holdfast.policy.model.grammar import (
     length,
     matching,
     one_of,
-    suggestion,
     whole_number,
 )
 
@@ -82,7 +81,7 @@ def grammar(regions: Collection[str], now: datetime) -> Container:
     plan = Container(
         what="part of a plan",
         fields={
-            "regions": Leaf(_known_region(known), is_list=True),
+            "regions": Leaf(_known_region(known), is_list=True, known=known),
             "rules": Container(name=_NAME, each=_rule(known, now)),
             "selections": _selections(),
             "advanced_backup_settings": Container(
@@ -196,8 +195,8 @@ def _selections() -> Container:
         what="part of a selection by resource type",
         fields={
             "iam_role_arn": Leaf(_ROLE),
-            "resource_types": Leaf(_resource_type, is_list=True),
-            "not_resource_types": Leaf(_resource_type, is_list=True),
+            "resource_types": Leaf(_resource_type, is_list=True, known=RESOURCE_TYPES),
+            "not_resource_types": Leaf(_resource_type, is_list=True, known=RESOURCE_TYPES),
             "conditions": conditions,
         },
         cross_check=_check_selection_by_resource,
@@ -212,15 +211,7 @@ def _selections() -> Container:
 
 
 def _known_region(regions: frozenset[str]) -> ValueCheck:
-    def check(value: str) -> str | None:
-        return None if value in regions else f"{value!r} is no known region{_close(value, regions)}"
-
-    return check
-
-
-def _close(value: str, known: Collection[str]) -> str:
-    hint = suggestion(value, known)
-    return hint if "did you mean" in hint else ""
+    return lambda value: None if value in regions else f"{value!r} is no known region"
 
 
 def _copy_target(regions: frozenset[str]) -> ValueCheck:
@@ -233,9 +224,7 @@ def _copy_target(regions: frozenset[str]) -> ValueCheck:
 
 
 def _resource_type(value: str) -> str | None:
-    if value in RESOURCE_TYPES:
-        return None
-    return f"{value!r} is no resource type that a selection may name{_close(value, RESOURCE_TYPES)}"
+    return None if value in RESOURCE_TYPES else f"{value!r} is no resource type that a selection may name"
 
 
 def _schedule(now: datetime) -> ValueCheck:

@@ -8,7 +8,7 @@ import re
 from typing import Final
 
 from holdfast.policy.model.document import Json, Literal, MalformedPolicyError, child
-from holdfast.policy.model.grammar import suggestion
+from holdfast.policy.model.grammar import closest
 from holdfast.policy.model.kind import RESOURCE_CONTROL
 
 _VERSION: Final = "2012-10-17"
@@ -46,8 +46,8 @@ def check_control_policy(policy_type: str, document: dict[str, Json]) -> None:
 def _check_keys(members: dict[str, Json], known: frozenset[str], pointer: str) -> None:
     for key in members:
         if key not in known:
-            hint = suggestion(key, {name.lower() for name in known})
-            raise MalformedPolicyError(f"{key!r} is no element of a control policy{hint}", child(pointer, key))
+            reason = f"{key!r} is no element of a control policy"
+            raise MalformedPolicyError(reason, child(pointer, key), suggestion=closest(key, known))
 
 
 def _check_statement(policy_type: str, statement: dict[str, Json], pointer: str) -> None:

@@ -56,14 +56,18 @@ class MalformedPolicyError(InvalidInputError):
     """A policy document that its type does not admit.
 
     `reason` is a sentence, `pointer` the JSON pointer (RFC 6901) of the place, `offset` the character where it begins
-    if the text could not be read as far as a pointer tells.
+    if the text could not be read as far as a pointer tells; `suggestion` is what was probably meant, if that is clear.
     """
 
-    def __init__(self, reason: str, pointer: str = "", offset: int | None = None) -> None:
-        super().__init__(f"{_REFUSAL} At {pointer or 'its top'}: {reason}")
+    def __init__(
+        self, reason: str, pointer: str = "", offset: int | None = None, *, suggestion: str | None = None
+    ) -> None:
+        meant = "" if suggestion is None else f"; did you mean {suggestion!r}?"
+        super().__init__(f"{_REFUSAL} At {pointer or 'its top'}: {reason}{meant}")
         self.reason = reason
         self.pointer = pointer
         self.offset = offset
+        self.suggestion = suggestion
 
 
 @dataclass(frozen=True, slots=True)

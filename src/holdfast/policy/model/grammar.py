@@ -6,7 +6,7 @@ reports the first place that is not as it should be, with its JSON pointer.
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -35,6 +35,8 @@ class Leaf:
     value: ValueCheck
     is_list: bool = False
     may_be_empty: bool = True
+    known: Collection[str] = ()
+    """The values there are, where they can be listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,98 +97,122 @@ def check(place: Place, value: Json, pointer: str = "") -> None:
     """Check that `value` is what `place` admits, and everything below it.
 
     Raises:
-        MalformedPolicyError: it is not; the error says where and why.
+        MalformedPolicyError: it is not; the error is the first one that `problems` gives.
+    """
+    for problem in problems(place, value, pointer):
+        raise problem
+
+
+def problems(place: Place, value: Json, pointer: str = "") -> Iterator[MalformedPolicyError]:
+    """Yield everything in `value` that `place` does not admit, from top to bottom.
+
+    What must stand together is looked at only where each part is right by itself.
     """
     if not isinstance(value, dict):
         hint = ': a value stands in an operator, as in {"@@assign": ...}' if isinstance(place, Leaf) else ""
-        raise MalformedPolicyError(f"an object is expected here{hint}", pointer)
-    if isinstance(place, Leaf):
-        _check_leaf(place, value, pointer)
+        yield MalformedPolicyError(f"an object is expected here{hint}", pointer)
+    elif isinstance(place, Leaf):
+        yield from _leaf_problems(place, value, pointer)
     else:
-        _check_container(place, value, pointer)
+        yield from _container_problems(place, value, pointer)
 
 
-def _check_leaf(leaf: Leaf, members: Members, pointer: str) -> None:
+def _leaf_problems(leaf: Leaf, members: Members, pointer: str) -> Iterator[MalformedPolicyError]:
     for key, operand in members.items():
         here, folded = child(pointer, key), key.lower()
         if folded == CONTROL:
-            _check_control(operand, here)
+            yield from _control_problems(operand, here)
         elif folded not in set(Operator):
-            known = ", ".join(Operator)
-            raise MalformedPolicyError(f"{key!r} is no operator; there are {known} and {CONTROL}", here)
+            known = [*Operator, CONTROL]
+            reason = f"{key!r} is no operator; there are {', '.join(known)}"
+            yield MalformedPolicyError(reason, here, suggestion=closest(key, known))
         elif not leaf.is_list and folded != Operator.ASSIGN:
-            raise MalformedPolicyError(f"a single value can only be assigned, {key} is for lists", here)
+            yield MalformedPolicyError(f"a single value can only be assigned, {key} is for lists", here)
         elif leaf.is_list:
-            _check_list(leaf, operand, here, may_be_empty=leaf.may_be_empty or folded == Operator.REMOVE)
+            yield from _list_problems(leaf, operand, here, may_be_empty=leaf.may_be_empty or folded == Operator.REMOVE)
         else:
-            _check_value(leaf, operand, here)
+            yield from _value_problems(leaf, operand, here)
 
 
-def _check_list(leaf: Leaf, operand: Json, pointer: str, *, may_be_empty: bool) -> None:
+def _list_problems(leaf: Leaf, operand: Json, pointer: str, *, may_be_empty: bool) -> Iterator[MalformedPolicyError]:
     if not isinstance(operand, list):
-        raise MalformedPolicyError("a list is expected here", pointer)
+        yield MalformedPolicyError("a list is expected here", pointer)
+        return
     if not operand and not may_be_empty:
-        raise MalformedPolicyError("the list must not be empty", pointer)
+        yield MalformedPolicyError("the list must not be empty", pointer)
     for index, element in enumerate(operand):
-        _check_value(leaf, element, child(pointer, index))
+        yield from _value_problems(leaf, element, child(pointer, index))
 
 
-def _check_value(leaf: Leaf, value: Json, pointer: str) -> None:
+def _value_problems(leaf: Leaf, value: Json, pointer: str) -> Iterator[MalformedPolicyError]:
     if not isinstance(value, str):
-        raise MalformedPolicyError("a single value is expected here", pointer)
+        yield MalformedPolicyError("a single value is expected here", pointer)
+        return
     wrong = leaf.value(str(value))
     if wrong is not None:
-        raise MalformedPolicyError(wrong, pointer)
+        yield MalformedPolicyError(wrong, pointer, suggestion=closest(value, leaf.known))
 
 
-def _check_container(container: Container, members: Members, pointer: str) -> None:
+def _container_problems(container: Container, members: Members, pointer: str) -> Iterator[MalformedPolicyError]:
+    found = False
+    for problem in _member_problems(container, members, pointer):
+        found = True
+        yield problem
+    if container.cross_check is not None and not found:
+        try:
+            container.cross_check(fragment_of(members, pointer))
+        except MalformedPolicyError as problem:
+            yield problem
+
+
+def _member_problems(container: Container, members: Members, pointer: str) -> Iterator[MalformedPolicyError]:
     for key, member in members.items():
         here, folded = child(pointer, key), key.lower()
         if folded == CONTROL:
-            _check_control(member, here)
+            yield from _control_problems(member, here)
         elif folded.startswith(OPERATOR_MARK):
-            _check_stray_operator(key, member, pointer, here)
+            yield from _stray_operator_problems(key, member, pointer, here)
         elif folded in container.fields:
-            check(container.fields[folded], member, here)
+            yield from problems(container.fields[folded], member, here)
         elif container.each is not None and container.name is not None:
             wrong = container.name(key)
             if wrong is not None:
-                raise MalformedPolicyError(wrong, here)
-            check(container.each, member, here)
+                yield MalformedPolicyError(wrong, here)
+            yield from problems(container.each, member, here)
         else:
-            raise MalformedPolicyError(f"{key!r} is no {container.what} here{suggestion(key, container.fields)}", here)
-    if container.cross_check is not None:
-        container.cross_check(fragment_of(members, pointer))
+            known = sorted(container.fields)
+            reason = f"{key!r} is no {container.what} here; there is {', '.join(known)}"
+            yield MalformedPolicyError(reason, here, suggestion=closest(key, known))
 
 
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """Return a half-sentence with the known word that was probably meant, or all known ones if there are few."""
-    known = sorted(known)
-    close = difflib.get_close_matches(word.lower(), known, n=1)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; there is {', '.join(known)}" if known else ""
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that was probably meant, None if none is near."""
+    by_folded = {each.lower(): each for each in known}
+    close = difflib.get_close_matches(word.lower(), by_folded, n=1)
+    return by_folded[close[0]] if close else None
 
 
-def _check_stray_operator(key: str, member: Json, pointer: str, here: str) -> None:
+def _stray_operator_problems(key: str, member: Json, pointer: str, here: str) -> Iterator[MalformedPolicyError]:
     # At the top of the document, AWS takes operators with plain values and does nothing with them.
     flat = isinstance(member, str) or (isinstance(member, list) and all(isinstance(item, str) for item in member))
     if pointer or not flat or key.lower() == "@@enforced_for":
-        raise MalformedPolicyError(f"{key} stands at a value, not at an object that holds others", here)
+        yield MalformedPolicyError(f"{key} stands at a value, not at an object that holds others", here)
 
 
-def _check_control(member: Json, pointer: str) -> None:
+def _control_problems(member: Json, pointer: str) -> Iterator[MalformedPolicyError]:
+    known = ", ".join(CONTROL_VALUES)
     if not isinstance(member, list) or not member:
-        raise MalformedPolicyError(f"{CONTROL} is a list with at least one of {', '.join(CONTROL_VALUES)}", pointer)
+        yield MalformedPolicyError(f"{CONTROL} is a list with at least one of {known}", pointer)
+        return
     words = [str(word) if isinstance(word, str) else "" for word in member]
     for index, word in enumerate(words):
         if word.lower() not in CONTROL_VALUES:
-            known = ", ".join(CONTROL_VALUES)
-            raise MalformedPolicyError(f"{word!r} is no operator; there is {known}", child(pointer, index))
+            reason = f"{word!r} is no operator; there is {known}"
+            yield MalformedPolicyError(reason, child(pointer, index), suggestion=closest(word, CONTROL_VALUES))
     if len(set(words)) != len(words):
-        raise MalformedPolicyError("an operator stands twice in the list", pointer)
+        yield MalformedPolicyError("an operator stands twice in the list", pointer)
     if len(words) > 1 and "@@none" in {word.lower() for word in words}:
-        raise MalformedPolicyError("@@none stands alone", pointer)
+        yield MalformedPolicyError("@@none stands alone", pointer)
 
 
 def matching(pattern: str, what: str) -> ValueCheck:

@@ -77,8 +77,11 @@ def _holdfast_rules() -> dict[str, Rule]:
         "ExplainAccess",
         "ExplainEffectivePolicy",
         "GetOrganizationTree",
+        "LintPolicy",
         "ListAccounts",
+        "ListPolicyDistribution",
         "ListStorages",
+        "PreviewPolicyChange",
         "WhoCan",
     ):
         rules[name] = reading(on_everything(f"holdfast:{name}"))
