@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
+from tests.running import Running
+from tests.running import dev as start_dev
 
 from holdfast.core.ids import new_uuid
 from holdfast.database.connection import Database
@@ -103,3 +105,17 @@ def database(request: pytest.FixtureRequest) -> Database:
     """An empty control database, once on SQLite and once on PostgreSQL."""
     found: Database = request.getfixturevalue(f"{request.param}_database")
     return found
+
+
+@pytest.fixture(scope="session")
+def dev_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A development server for the whole run of this process; ask for `dev`, which empties it first."""
+    with start_dev(tmp_path_factory.mktemp("dev") / "data") as running:
+        yield running
+
+
+@pytest.fixture
+def dev(dev_server: Running) -> Running:
+    """An empty development server. Tests that kill it start one of their own."""
+    dev_server.reset()
+    return dev_server

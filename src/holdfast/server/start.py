@@ -5,6 +5,7 @@ import base64
 import logging
 import os
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -231,10 +232,17 @@ def _serve(running: Holdfast, configuration: Configuration, *, until_stdin_close
         ),
         f"{scheme}://{host}:{port}",
     )
+
+    def end(*_signal: object) -> None:
+        server.should_exit = True
+
+    # The HTTP server raises the signal that ended it once more when it is done; without a handler of our own that would
+    # kill this process before its movers and its database are let go of.
+    signal.signal(signal.SIGTERM, end)
     try:
         running.start()
         if until_stdin_closes:
-            _watch_stdin(lambda: setattr(server, "should_exit", True))
+            _watch_stdin(end)
         asyncio.run(server.serve(sockets=[listener]))
     except KeyboardInterrupt:
         log.info("server.interrupted")
