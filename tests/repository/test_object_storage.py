@@ -13,14 +13,18 @@ from tests.repository.weed import ADMIN, READER, SECRET, Weed, running_weed
 from holdfast.core.ids import new_uuid
 from holdfast.repository.check import Depth
 from holdfast.repository.object_storage import (
-    InvalidStorageUrlError,
     ObjectStorage,
     S3Access,
-    open_storage,
     s3_storage,
 )
 from holdfast.repository.repository import Repository
-from holdfast.repository.storage import LocalStorage, StorageDeniedError, StorageFailedError
+from holdfast.repository.storage import (
+    InvalidStorageUrlError,
+    LocalStorage,
+    StorageDeniedError,
+    StorageFailedError,
+    open_storage,
+)
 from holdfast.repository.sweep import SweepRules
 
 

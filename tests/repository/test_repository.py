@@ -2,6 +2,7 @@
 
 import io
 import os
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from tests.repository.builders import a_directory, a_file, a_repository
 from tests.repository.conftest import NOON, PASSWORD, Restic
 from tests.repository.trees import describe, make_awkward_tree
 
-from holdfast.repository.entry import Entry, InvalidEntryError, Problem
+from holdfast.repository.check import Depth
+from holdfast.repository.entry import BytesContent, Entry, InvalidEntryError, Problem
 from holdfast.repository.filetree import walk_tree
 from holdfast.repository.key_file import NoRepositoryError, WrongPasswordError
 from holdfast.repository.repository import NotAFileError, PathNotFoundError, Repository, RepositoryExistsError
@@ -200,3 +202,27 @@ def test_a_forgotten_snapshot_is_gone_and_the_others_restore(
     restic.check()
     repository.restore(second.snapshot_id, tmp_path / "restored")
     assert (tmp_path / "restored" / "a").read_bytes() == b"two"
+
+
+def test_two_of_our_writers_and_one_restic_write_at_once(
+    storage: LocalStorage, repository: Repository, source: Path, restic: Restic, tmp_path: Path
+) -> None:
+    shared = [a_file(b"%03d" % number, content=os.urandom(200_000)) for number in range(30)]
+    for entry in shared[:5]:
+        assert isinstance(entry.content, BytesContent)
+        (source / os.fsdecode(entry.path[0])).write_bytes(entry.content.data)
+
+    def write(host: str) -> str:
+        mine = Repository.open(storage, PASSWORD, host_id=host)
+        return mine.write(shared, at=NOON, hostname=host).snapshot_id
+
+    with ThreadPoolExecutor(3) as pool:
+        ours = [pool.submit(write, host) for host in ("one", "two")]
+        theirs = pool.submit(restic.run, "backup", ".", cwd=source)
+        ids = [task.result() for task in ours]
+        theirs.result()
+    restic.check()
+    assert len(repository.snapshots()) == 3
+    assert repository.check(Depth.BYTES).problems == ()
+    for number, snapshot in enumerate(ids):
+        assert repository.restore(snapshot, tmp_path / str(number), verify=True).problems == ()

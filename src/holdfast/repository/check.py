@@ -167,7 +167,7 @@ def _check_references(
         whose = f"snapshot {roots[tree]}: " if tree in roots else ""
         found.problems.append(f"{whose}{error}")
 
-    used = references_of(reader, roots, damaged=damaged, look_around=look_around)
+    used = references_of(reader, roots, damaged=damaged, look_around=look_around, validate=True)
     found.problems += [
         f"data blob {blob.hex()} is needed by a snapshot, and is in no pack of the index"
         for blob in sorted(used.data)

@@ -26,10 +26,10 @@ from holdfast.repository.key_file import (
     WrongPasswordError,
 )
 from holdfast.repository.lock import RepositoryLockedError
-from holdfast.repository.object_storage import open_storage
 from holdfast.repository.repository import Repository
 from holdfast.repository.restore import Existing
 from holdfast.repository.snapshot import Snapshot, SnapshotNotFoundError
+from holdfast.repository.storage import open_storage
 from holdfast.repository.sweep import SweepRules
 from holdfast.repository.tree import Node
 

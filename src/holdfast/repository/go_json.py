@@ -55,7 +55,7 @@ _UNQUOTE_SIMPLE = {
     '"': b'"',
     "'": b"'",
 }
-_TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:Z|([+-])(\d\d):(\d\d))\Z")
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:Z|([+-])(\d\d):(\d\d))\Z")
 
 
 class BadJsonError(DamagedError):
@@ -170,11 +170,18 @@ def parse_time(text: str) -> int:
     match = _TIME.match(text)
     if match is None:
         raise BadJsonError(f"{text!r} is not a time")
-    year, month, day, hour, minute, second = (int(match[i]) for i in range(1, 7))
-    fraction = int((match[7] or "").ljust(9, "0"))
-    offset = (int(match[9]) * 3600 + int(match[10]) * 60) * (-1 if match[8] == "-" else 1) if match[8] else 0
-    seconds = days_from_civil(year, month, day) * _DAY + hour * 3600 + minute * 60 + second - offset
-    return seconds * _NS + fraction
+    date, hour, minute, second, fraction, sign, hours, minutes = match.groups()
+    seconds = _days(date) * _DAY + int(hour) * 3600 + int(minute) * 60 + int(second)
+    if sign:
+        offset = int(hours) * 3600 + int(minutes) * 60
+        seconds += offset if sign == "-" else -offset
+    return seconds * _NS + (int(fraction.ljust(9, "0")) if fraction else 0)
+
+
+@lru_cache(maxsize=4096)
+def _days(date: str) -> int:
+    year, month, day = date.split("-")
+    return days_from_civil(int(year), int(month), int(day))
 
 
 def civil_from_days(days: int) -> tuple[int, int, int]:

@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,13 +12,11 @@ import obstore
 from obstore import exceptions
 from obstore import store as stores
 
-from holdfast.core.errors import InvalidInputError
 from holdfast.repository.cipher import Buffer
 from holdfast.repository.storage import (
     AlreadyStoredError,
-    LocalStorage,
+    InvalidStorageUrlError,
     NotStoredError,
-    Storage,
     StorageDeniedError,
     StorageFailedError,
     Stored,
@@ -29,10 +26,6 @@ from holdfast.repository.storage import (
 _LIST_AT_ONCE = 1000
 _RETRY: Any = {"max_retries": 5, "retry_timeout": timedelta(minutes=3)}
 _CLIENT: Any = {"timeout": timedelta(minutes=5), "connect_timeout": timedelta(seconds=20)}
-
-
-class InvalidStorageUrlError(InvalidInputError):
-    """A URL does not say where storage is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,32 +123,26 @@ def s3_storage(bucket: str, prefix: str = "", access: S3Access = S3Access()) -> 
     return ObjectStorage(store, f"s3://{bucket}/{prefix}".rstrip("/"))
 
 
-def open_storage(url: str) -> Storage:
-    """Return the storage at a path, or at an `s3://`, `gs://` or `az://` URL with credentials from the environment.
+def object_storage(url: str) -> ObjectStorage:
+    """Return the storage at an `s3://`, `gs://` or `az://` URL, with credentials from the environment.
 
     Raises:
         InvalidStorageUrlError: the URL is of another kind, or names no bucket.
     """
-    if "://" not in url:
-        return LocalStorage(Path(url).absolute())
     parts = urlsplit(url)
-    if parts.scheme == "file":
-        return LocalStorage(Path(parts.path))
     if not parts.netloc or parts.query or parts.fragment or "@" in parts.netloc:
         raise InvalidStorageUrlError(f"{url!r} should be SCHEME://BUCKET/PREFIX; credentials come from the environment")
     prefix = parts.path.strip("/")
+    where: Any = {"prefix": prefix or None, "client_options": _CLIENT, "retry_config": _RETRY}
     match parts.scheme:
         case "s3":
             return s3_storage(parts.netloc, prefix)
         case "gs":
-            store: Any = stores.GCSStore(
-                parts.netloc, prefix=prefix or None, client_options=_CLIENT, retry_config=_RETRY
-            )
+            return ObjectStorage(stores.GCSStore(parts.netloc, **where), url)
         case "az":
-            store = stores.AzureStore(parts.netloc, prefix=prefix or None, client_options=_CLIENT, retry_config=_RETRY)
+            return ObjectStorage(stores.AzureStore(parts.netloc, **where), url)
         case _:
             raise InvalidStorageUrlError(f"{parts.scheme}:// is no storage; use a path, s3://, gs:// or az://")
-    return ObjectStorage(store, url)
 
 
 def _first_line(error: Exception) -> str:

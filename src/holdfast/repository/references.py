@@ -8,7 +8,7 @@ import orjson
 from holdfast.core.errors import DamagedError
 from holdfast.repository.blob_reader import BlobReader
 from holdfast.repository.pack import ID_BYTES, BlobKind
-from holdfast.repository.tree import BadTreeError
+from holdfast.repository.tree import BadTreeError, decode_tree
 
 
 @dataclass(slots=True)
@@ -32,9 +32,11 @@ def references_of(
     *,
     damaged: Callable[[bytes, DamagedError], None] | None = None,
     look_around: Callable[[], None] | None = None,
+    validate: bool = False,
 ) -> References:
     """Return everything that these root trees refer to, themselves included.
 
+    `validate` also decodes every field of every node, as a restore does.
     A damaged tree is handed to `damaged` and passed over; without that, it is an error.
 
     Raises:
@@ -50,7 +52,10 @@ def references_of(
         if look_around is not None:
             look_around()
         try:
-            data, subtrees = tree_references(bytes(reader.read(BlobKind.TREE, tree)))
+            text = bytes(reader.read(BlobKind.TREE, tree))
+            data, subtrees = tree_references(text)
+            if validate:
+                decode_tree(text)
         except DamagedError as error:
             if damaged is None:
                 raise

@@ -16,6 +16,7 @@ from holdfast.core.errors import AlreadyExistsError, InvalidInputError, NotFound
 from holdfast.repository import key_file
 from holdfast.repository.blob_reader import BlobReader
 from holdfast.repository.blob_writer import WriteLimits
+from holdfast.repository.canary import AppendOnlyProof, prove_append_only
 from holdfast.repository.check import CheckReport, Depth, check
 from holdfast.repository.chunk import ChunkClass, seed_of
 from holdfast.repository.cipher import Box, BoxKey
@@ -23,6 +24,7 @@ from holdfast.repository.config import Config, get_config, put_config
 from holdfast.repository.diff import Difference, diff_trees
 from holdfast.repository.doomed import doomed_packs
 from holdfast.repository.entry import Entry, Kind, Problem, path_text
+from holdfast.repository.files_needed import files_needed
 from holdfast.repository.index import Index, load_index
 from holdfast.repository.key_file import (
     COST_FOR_HUMAN_PASSWORD,
@@ -475,6 +477,18 @@ class Repository:
         """
         with self.locked(exclusive=True) as lock:
             return repair_index(self.storage, self.box, lock)
+
+    def prove_append_only(self, storage: Storage | None = None) -> AppendOnlyProof:
+        """Try what the credential of `storage` (or of this repository) may do; see `canary.prove_append_only`."""
+        return prove_append_only(self.storage if storage is None else storage, self.box)
+
+    def files_needed(self, tree: bytes, index: Index | None = None) -> list[str]:
+        """Return every file that a snapshot of this tree needs, to be retained before the snapshot is committed.
+
+        Raises:
+            DamagedError: a tree is damaged or missing.
+        """
+        return list(files_needed(self.storage, self.reader(index), tree))
 
     def locks(self) -> list[LockFile]:
         """Return the locks that are held now."""

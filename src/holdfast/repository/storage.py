@@ -44,6 +44,10 @@ class StorageDeniedError(DeniedError):
     """Storage refused: this credential may not do that."""
 
 
+class InvalidStorageUrlError(InvalidInputError):
+    """A URL does not say where storage is."""
+
+
 class Storage(Protocol):
     """A place that keeps files. Safe to use from several threads."""
 
@@ -305,3 +309,18 @@ def _sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def open_storage(url: str) -> Storage:
+    """Return the storage at a path, or at an `s3://`, `gs://` or `az://` URL with credentials from the environment.
+
+    Raises:
+        InvalidStorageUrlError: the URL is of another kind, or names no bucket.
+    """
+    if "://" not in url:
+        return LocalStorage(Path(url).absolute())
+    if url.startswith("file:///"):
+        return LocalStorage(Path(url.removeprefix("file://")))
+    from holdfast.repository.object_storage import object_storage  # noqa: PLC0415 - a local repository need not load it
+
+    return object_storage(url)

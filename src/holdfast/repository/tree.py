@@ -130,6 +130,30 @@ def decode_tree(text: bytes | bytearray) -> list[Node]:
         raise BadTreeError(f"a tree cannot be read: {error}") from error
 
 
+def decode_raw_tree(text: bytes | bytearray) -> dict[bytes, dict[str, object]]:
+    """Return the nodes of a tree's JSON by name, as they are; `decode_node` decodes one.
+
+    Raises:
+        BadTreeError: it is not a tree.
+    """
+    try:
+        return {go_json.unquoted(value["name"]): value for value in orjson.loads(text)["nodes"] or ()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadTreeError(f"a tree cannot be read: {error}") from error
+
+
+def decode_node(value: dict[str, object]) -> Node:
+    """Return one node of a tree's JSON.
+
+    Raises:
+        BadTreeError: it is none, or has a name that no directory can hold.
+    """
+    try:
+        return _node(value)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise BadTreeError(f"a tree cannot be read: {error}") from error
+
+
 def _node(value: dict[str, object]) -> Node:
     name = go_json.unquoted(_text(value["name"]))
     kind = _KINDS.get(_text(value["type"]))
@@ -146,6 +170,8 @@ def _node(value: dict[str, object]) -> Node:
     xattrs = value.get("extended_attributes") or ()
     if not isinstance(xattrs, list | tuple) or not isinstance(content, list | None):
         raise BadTreeError(f"{name!r} has fields of the wrong kind")
+    mtime, atime, ctime = _text(value["mtime"]), _text(value["atime"]), _text(value["ctime"])
+    mtime_ns = go_json.parse_time(mtime)
     return Node(
         name=name,
         kind=kind,
@@ -155,9 +181,9 @@ def _node(value: dict[str, object]) -> Node:
             gid=_number(value, "gid"),
             user=_text(value.get("user", "")),
             group=_text(value.get("group", "")),
-            mtime_ns=go_json.parse_time(_text(value["mtime"])),
-            atime_ns=go_json.parse_time(_text(value["atime"])),
-            ctime_ns=go_json.parse_time(_text(value["ctime"])),
+            mtime_ns=mtime_ns,
+            atime_ns=mtime_ns if atime == mtime else go_json.parse_time(atime),
+            ctime_ns=mtime_ns if ctime == mtime else go_json.parse_time(ctime),
             size=_number(value, "size"),
             inode=_number(value, "inode"),
             device=_number(value, "device_id"),

@@ -1,0 +1,356 @@
+"""Laws: any tree round-trips, encoders and decoders undo each other, and a repository follows a small model."""
+
+import io
+import os
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from tests.repository.builders import a_file, a_repository
+from tests.repository.conftest import NOON
+from tests.repository.trees import describe
+
+from holdfast.core.errors import HoldfastError
+from holdfast.repository import go_json
+from holdfast.repository.blob_writer import WriteLimits
+from holdfast.repository.check import Depth
+from holdfast.repository.chunk import ChunkClass, Chunker, RunCutter, seed_of
+from holdfast.repository.cipher import OVERHEAD, Box, BoxBrokenError, BoxKey
+from holdfast.repository.config import irreducible_polynomial, is_irreducible
+from holdfast.repository.entry import Entry, Hole, Kind, Metadata, Piece
+from holdfast.repository.filetree import walk_tree
+from holdfast.repository.pack import BlobKind, PackedBlob, decode_header, encode_header
+from holdfast.repository.pattern import Choice
+from holdfast.repository.sweep import SweepRules
+from holdfast.repository.tree import decode_tree, encode_node, encode_tree
+from holdfast.repository.writer import Limits, SnapshotWriter
+
+NAMES = (
+    st.binary(min_size=1, max_size=40)
+    .map(lambda raw: raw.replace(b"/", b"_").replace(b"\0", b"_"))
+    .filter(lambda raw: raw not in (b".", b".."))
+)
+IDS = st.binary(min_size=32, max_size=32)
+TIMES = st.integers(min_value=-(2**62), max_value=2**62)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
+METADATA = st.builds(
+    Metadata,
+    mode=st.integers(0, 0o7777),
+    uid=st.integers(0, 2**32 - 1),
+    gid=st.integers(0, 2**32 - 1),
+    user=TEXTS,
+    group=TEXTS,
+    mtime_ns=TIMES,
+    atime_ns=TIMES,
+    ctime_ns=TIMES,
+    size=st.integers(0, 2**63),
+    inode=st.integers(0, 2**64 - 1),
+    device=st.integers(0, 2**64 - 1),
+    links=st.integers(0, 2**31),
+    link_target=st.binary(max_size=30),
+    rdev=st.integers(0, 2**64 - 1),
+    xattrs=st.lists(st.tuples(TEXTS, st.binary(max_size=20)), max_size=3).map(tuple),
+)
+
+
+@given(st.dictionaries(NAMES, st.tuples(st.sampled_from(Kind), METADATA, st.lists(IDS, max_size=3)), max_size=5))
+def test_a_tree_reads_back_as_it_was_written(nodes: dict[bytes, tuple[Kind, Metadata, list[bytes]]]) -> None:
+    text = encode_tree(
+        [
+            encode_node(name, kind, meta, size=meta.size, content=content)
+            for name, (kind, meta, content) in sorted(nodes.items())
+        ]
+    )
+    read = decode_tree(text)
+    assert [(node.name, node.kind, node.metadata, list(node.content or ())) for node in read] == [
+        (name, *rest) for name, rest in sorted(nodes.items())
+    ]
+
+
+@given(st.binary(max_size=60))
+def test_any_name_can_be_quoted_and_unquoted(raw: bytes) -> None:
+    assert go_json.unquoted(go_json.quoted(raw)) == raw
+
+
+@given(TIMES)
+def test_a_time_reads_back_to_the_nanosecond(ns: int) -> None:
+    assert go_json.parse_time(go_json.time(ns)[1:-1]) == ns
+
+
+@given(st.binary(max_size=2000), st.integers(min_value=0))
+def test_a_box_opens_with_its_key_and_with_no_bit_changed(plaintext: bytes, bit: int) -> None:
+    box = Box(BoxKey.generate())
+    sealed = box.seal(plaintext)
+    assert len(sealed) == len(plaintext) + OVERHEAD
+    assert box.open(sealed) == plaintext
+    at = bit % (len(sealed) * 8)
+    sealed[at // 8] ^= 1 << at % 8
+    with pytest.raises(BoxBrokenError):
+        box.open(sealed)
+    with pytest.raises(BoxBrokenError):
+        Box(BoxKey.generate()).open(box.seal(plaintext))
+
+
+PACKED = st.builds(
+    lambda kind, blob_id, length, raw: (kind, blob_id, length, raw),
+    st.sampled_from(BlobKind),
+    IDS,
+    st.integers(33, 2**31),
+    st.integers(0, 2**31),
+)
+
+
+@given(st.lists(PACKED, max_size=5))
+def test_a_pack_header_reads_back(blobs: list[tuple[BlobKind, bytes, int, int]]) -> None:
+    offset = 0
+    packed = []
+    for kind, blob_id, length, raw in blobs:
+        packed.append(PackedBlob(kind, blob_id, offset, length, raw))
+        offset += length
+    assert decode_header(encode_header(packed)) == packed
+
+
+@pytest.mark.parametrize("chunk_class", list(ChunkClass))
+@given(
+    size=st.integers(0, 12 << 20), steps=st.lists(st.integers(1, 3 << 20), min_size=1, max_size=5), seed=st.integers(0)
+)
+@settings(max_examples=12)
+def test_cuts_keep_every_byte_and_do_not_depend_on_how_data_comes(
+    chunk_class: ChunkClass, size: int, steps: list[int], seed: int
+) -> None:
+    data = os.urandom(1 << 20) * (size >> 20) + os.urandom(size & ((1 << 20) - 1))
+    chunker = Chunker(chunk_class, seed % (1 << 63))
+
+    def cut(pieces: list[bytes]) -> list[bytes]:
+        chunks: list[bytes] = []
+        cutter = RunCutter(chunker, lambda chunk: chunks.append(bytes(chunk)))
+        for piece in pieces:
+            cutter.feed(piece)
+        cutter.end()
+        return chunks
+
+    pieces: list[bytes] = []
+    at = 0
+    while at < len(data):
+        step = steps[len(pieces) % len(steps)]
+        pieces.append(data[at : at + step])
+        at += step
+    chunks = cut(pieces)
+    assert b"".join(chunks) == data
+    assert chunks == cut([data])
+    assert all(chunker.cut.minimum <= len(chunk) <= chunker.cut.maximum for chunk in chunks[:-1])
+
+
+def test_a_seed_moves_the_cuts_and_a_key_has_one_seed() -> None:
+    data = os.urandom(8 << 20)
+    key = BoxKey.generate()
+
+    def cut(seed: int) -> list[int]:
+        return list(Chunker(ChunkClass.FILE, seed).cuts(memoryview(data), last=True))
+
+    assert cut(seed_of(key)) == cut(seed_of(key))
+    assert cut(seed_of(key)) != cut(seed_of(BoxKey.generate()))
+
+
+def test_a_polynomial_is_irreducible_and_a_product_is_not() -> None:
+    assert is_irreducible(irreducible_polynomial())
+    assert is_irreducible(0x3DA3358B4DC173)  # the one in restic's own tests
+    one, other, product = (1 << 33) | 0b1011, (1 << 20) | 0b1001, 0
+    for at in range(21):
+        if other >> at & 1:
+            product ^= one << at
+    assert product.bit_length() == 54
+    assert not is_irreducible(product)
+
+
+class Pieces:
+    def __init__(self, pieces: list[Piece]) -> None:
+        self._pieces = pieces
+
+    def read(self) -> "list[Piece]":  # a list is an iterable of pieces
+        return self._pieces
+
+
+PIECES = st.lists(
+    st.one_of(
+        st.builds(Hole, st.integers(1, 20 << 20)),
+        st.binary(min_size=1, max_size=3000).map(lambda data: data * 997),
+    ),
+    max_size=4,
+)
+
+
+@pytest.mark.parametrize("chunk_class", list(ChunkClass))
+@given(pieces=PIECES)
+@settings(max_examples=10)
+def test_content_with_holes_reads_back_with_holes(chunk_class: ChunkClass, pieces: list[Piece]) -> None:
+    repository = a_repository()
+    content = b"".join(bytes(piece.length) if isinstance(piece, Hole) else bytes(piece) for piece in pieces)  # type: ignore[arg-type] # holes and bytes only
+    entry = Entry((b"f",), Kind.FILE, Metadata(), Pieces(pieces))  # type: ignore[arg-type] # see Pieces
+    written = repository.write([entry], at=NOON, chunk_class=chunk_class)
+    out = io.BytesIO()
+    assert repository.dump(written.snapshot_id, (b"f",), out) == len(content)
+    assert out.getvalue() == content
+    with tempfile.TemporaryDirectory() as target:
+        assert repository.restore(written.snapshot_id, Path(target), verify=True).problems == ()
+        restored = Path(target) / "f"
+        assert restored.read_bytes() == content
+        holes = sum(piece.length for piece in pieces if isinstance(piece, Hole) and piece.length >= 16 << 20)
+        assert restored.stat().st_blocks * 512 <= len(content) - holes // 2 + 4096
+
+
+FILE_NAMES = st.sampled_from(["a", "b", "ä", "x y", "z\n", "-", "é"])
+TREES = st.recursive(
+    st.one_of(st.binary(max_size=300), st.text(alphabet="abc/.", min_size=1, max_size=8)),
+    lambda below: st.dictionaries(FILE_NAMES, below, max_size=4),
+    max_leaves=12,
+)
+
+
+def lay(root: Path, tree: object) -> None:
+    if not isinstance(tree, dict):
+        return
+    for name, value in tree.items():
+        path = root / name
+        if isinstance(value, dict):
+            path.mkdir()
+            lay(path, value)
+        elif isinstance(value, bytes):
+            path.write_bytes(value)
+        else:
+            path.symlink_to(value)
+
+
+@given(tree=st.dictionaries(FILE_NAMES, TREES, max_size=5), mode=st.integers(0, 0o7777), ns=st.integers(0, 2**61))
+@settings(max_examples=40)
+def test_any_tree_of_files_is_restored_exactly(tree: object, mode: int, ns: int) -> None:
+    with tempfile.TemporaryDirectory() as base:
+        source = Path(base) / "source"
+        source.mkdir()
+        lay(source, tree)
+        for path in sorted(source.rglob("*"), reverse=True):
+            os.utime(path, ns=(ns, ns), follow_symlinks=False)
+            if path.is_file() and not path.is_symlink():
+                path.chmod(mode)
+        repository = a_repository()
+        written = repository.write(walk_tree(source), at=NOON)
+        restored = repository.restore(written.snapshot_id, Path(base) / "restored")
+        assert written.problems == restored.problems == ()
+        assert describe(Path(base) / "restored") == describe(source)
+
+
+@given(st.lists(st.sampled_from(["a", "b", "*", "?", "**", "[ab]"]), min_size=1, max_size=4), st.booleans())
+def test_a_pattern_that_takes_something_lets_the_walk_reach_it(parts: list[str], anchored: bool) -> None:
+    choice = Choice.parse(("/" if anchored else "") + "/".join(parts))
+    for path in [(b"a",), (b"a", b"b"), (b"b", b"a", b"a"), (b"c", b"a"), (b"a", b"b", b"c", b"d")]:
+        if choice.takes(path):
+            assert all(choice.may_take_below(path[:end]) for end in range(1, len(path)))
+            assert choice.takes((*path, b"below"))
+
+
+class RepositoryModel(RuleBasedStateMachine):
+    """Backups, forgetting, copies and sweeps in any order, some writers frozen and woken, against a dictionary."""
+
+    writers: Bundle[SnapshotWriter] = Bundle("writers")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.repository = a_repository()
+        self.other = a_repository()
+        self.model: dict[str, dict[bytes, bytes]] = {}
+        self.open: dict[int, SnapshotWriter] = {}
+        self.frozen: dict[int, dict[bytes, bytes]] = {}
+        self.at = NOON
+        self.limits = Limits(write=WriteLimits(pack_bytes=2000, threads=1, processes=0))
+
+    def teardown(self) -> None:
+        for writer in self.open.values():
+            writer.abort()
+
+    def content(self, numbers: set[int]) -> dict[bytes, bytes]:
+        return {b"%03d" % number: bytes([number]) * (300 + number) for number in sorted(numbers)}
+
+    @rule(numbers=st.sets(st.integers(0, 20), min_size=1, max_size=8))
+    def back_up(self, numbers: set[int]) -> None:
+        content = self.content(numbers)
+        self.at += timedelta(minutes=1)
+        written = self.repository.write(
+            [a_file(name, content=data) for name, data in content.items()], at=self.at, limits=self.limits
+        )
+        self.model[written.snapshot_id] = content
+
+    @rule(target=writers, numbers=st.sets(st.integers(0, 20), min_size=1, max_size=8))
+    def freeze(self, numbers: set[int]) -> SnapshotWriter:
+        content = self.content(numbers)
+        writer = self.repository.begin(limits=self.limits)
+        for name, data in content.items():
+            writer.add(a_file(name, content=data))
+        self.open[id(writer)] = writer
+        self.frozen[id(writer)] = content
+        return writer
+
+    @rule(writer=consumes(writers))
+    def wake(self, writer: SnapshotWriter) -> None:
+        self.at += timedelta(minutes=1)
+        content = self.frozen.pop(id(writer))
+        del self.open[id(writer)]
+        try:
+            with writer:
+                writer.finish_tree()
+                written = writer.commit(at=self.at)
+        except HoldfastError:
+            return  # its lock was taken for stale meanwhile
+        self.model[written.snapshot_id] = content
+
+    @rule()
+    def take_all_locks_for_stale(self) -> None:
+        for lock in self.repository.locks():
+            self.repository.storage.delete(f"locks/{lock.id}")
+
+    @rule(which=st.integers(0))
+    def forget(self, which: int) -> None:
+        if self.model:
+            gone = sorted(self.model)[which % len(self.model)]
+            self.repository.forget([gone])
+            del self.model[gone]
+
+    @rule(which=st.integers(0))
+    def copy_there_and_back(self, which: int) -> None:
+        if self.model:
+            chosen = sorted(self.model)[which % len(self.model)]
+            there = self.other.copy_from(self.repository, chosen, limits=self.limits)
+            back = self.repository.copy_from(self.other, there.snapshot_id, tags=[str(self.at)], limits=self.limits)
+            self.model[back.snapshot_id] = self.model[chosen]
+
+    @rule(max_unused=st.sampled_from([0.0, 0.5]), small=st.booleans())
+    def mark(self, max_unused: float, small: bool) -> None:
+        rules = SweepRules(max_unused=max_unused, small_packs=3 if small else 1000, small_bytes=1500)
+        self.repository.mark_sweep(self.repository.plan_sweep(rules), at=self.at, limits=self.limits.write)
+
+    @rule()
+    def carry_out(self) -> None:
+        try:
+            self.repository.carry_out_sweep(SweepRules(batch_packs=2))
+        except HoldfastError:
+            assert self.repository.locks(), "nobody else was at work"
+
+    @invariant()
+    def everything_listed_reads_back(self) -> None:
+        assert {snapshot.id for snapshot in self.repository.snapshots()} == set(self.model)
+        report = self.repository.check(Depth.BYTES)
+        assert report.problems == ()
+        reader = self.repository.reader()
+        for snapshot in self.repository.snapshots():
+            read = {
+                node.name: b"".join(bytes(reader.read(BlobKind.DATA, blob)) for blob in node.content or ())
+                for node in reader.tree(snapshot.tree)
+            }
+            assert read == self.model[snapshot.id]
+
+
+TestRepositoryModel = RepositoryModel.TestCase
+TestRepositoryModel.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
