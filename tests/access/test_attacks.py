@@ -11,6 +11,8 @@ from sqlalchemy import text
 from tests.access.builders import insert_row
 from tests.access.conftest import MANAGEMENT, MEMBER, OTHER, REGION, STRANGER, World
 
+from holdfast.database.values import FOREVER
+
 ACCESS_ROLE = f"arn:aws:iam::{MEMBER}:role/OrganizationAccountAccessRole"
 NO_DELETION = {"Effect": "Deny", "Action": "backup:DeleteRecoveryPoint", "Resource": "*"}
 POINT = f"arn:aws:backup:{REGION}:{MEMBER}:recovery-point:1"
@@ -156,7 +158,9 @@ def test_tagging_a_session_needs_a_right_of_its_own(world: World) -> None:
 def test_a_foreigner_gets_nothing_but_copies_from_a_vault_policy(world: World) -> None:
     generous = document({**allow("backup:*"), "Principal": "*"})
     with world.database.transaction() as tx:
-        insert_row(tx, "vault", id="v", account=MEMBER, region=REGION, name="Daily", policy=generous)
+        insert_row(
+            tx, "vault", id="v", account=MEMBER, region=REGION, name="Daily", policy=generous, deleted_at=FOREVER
+        )
     foreign = world.client("backup", OTHER)
     told = refused(foreign.describe_backup_vault, BackupVaultName="Daily", BackupVaultAccountId=MEMBER)
     assert told.startswith("AccessDenied")
@@ -169,7 +173,7 @@ def test_a_foreigner_gets_nothing_but_copies_from_a_vault_policy(world: World) -
 def test_a_vault_policy_can_deny_even_the_root_of_its_account(world: World) -> None:
     keeping = document({**NO_DELETION, "Principal": "*"})
     with world.database.transaction() as tx:
-        insert_row(tx, "vault", id="v", account=MEMBER, region=REGION, name="Daily", policy=keeping)
+        insert_row(tx, "vault", id="v", account=MEMBER, region=REGION, name="Daily", policy=keeping, deleted_at=FOREVER)
         tx.execute(text("UPDATE access_version SET version = version + 1"))
     assert "explicit deny in a resource-based policy" in refused(delete_point(world, MEMBER))
 
