@@ -303,3 +303,20 @@ def test_tags_decide_where_policies_ask_for_them(world: World) -> None:
     own = world.client("iam", user)
     assert "no identity-based policy" in refused(own.delete_role, RoleName="blue")
     own.delete_role(RoleName="red")
+
+
+def test_a_control_policy_that_is_not_understood_shuts_the_member_and_never_the_management(world: World) -> None:
+    world.control("r-1", document({"Effect": "Deny", "Action": "s3:*", "Resource": "*", "Condition": {"Odd": {}}}))
+    assert DENIED_BY_CONTROL in refused(delete_point(world, MEMBER))
+    delete_point(world, MANAGEMENT)()
+
+
+def test_a_session_token_needs_no_leave_and_can_be_denied(world: World) -> None:
+    user = a_user(world, "maria")
+    session = world.client("sts", user).get_session_token()["Credentials"]
+    assert world.client("sts", session).get_caller_identity()["Arn"] == f"arn:aws:iam::{MEMBER}:user/maria"
+    told = refused(world.client("sts", session).get_session_token)
+    assert told == "ValidationError: Cannot call GetSessionToken with session credentials"
+    denial = {"Effect": "Deny", "Action": "sts:GetSessionToken", "Resource": "*"}
+    world.client("iam", MEMBER).put_user_policy(UserName="maria", PolicyName="own", PolicyDocument=document(denial))
+    assert "explicit deny in an identity-based policy" in refused(world.client("sts", user).get_session_token)

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
+import structlog
 from sqlalchemy import bindparam, text
 
 from holdfast.access import credential_store
 from holdfast.access.credentials import Signer, find_signer
-from holdfast.access.gathering import boundary_policy, identity_policies, session_policies
+from holdfast.access.gathering import NOTHING, boundary_policy, identity_policies, session_policies
 from holdfast.access.model import (
     AccessRequest,
     Caller,
@@ -24,8 +25,10 @@ from holdfast.access.model import (
     Decision,
     DocumentKind,
     Level,
+    MalformedPolicyError,
     Policy,
     PolicySet,
+    Verdict,
     caller_values,
     evaluate,
     parse_document,
@@ -40,6 +43,8 @@ from holdfast.server.operations.scene import Value
 from holdfast.wire.application import Credential
 from holdfast.wire.call import Call, Instance
 from holdfast.wire.errors import ExpiredSessionError
+
+log = structlog.get_logger()
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -209,7 +214,7 @@ class Authorizer:
             if common is None:
                 common = values_of(_common_values(call, parameters))
             decision = self._decide(call, era, check, common)
-            if not decision.allowed:
+            if not decision.allowed and not (check.is_free and decision.reason.verdict is Verdict.IMPLICIT_DENY):
                 raise AccessRefusedError(decision)
             reasons.append(f"{check.action}: {decision.reason}")
         return "; ".join(dict.fromkeys(reasons)) or "open to every caller who is somebody"
@@ -327,7 +332,13 @@ def control_levels(
     attached: dict[str, list[Policy]] = {}
     kind = DocumentKind.SCP if policy_type == _SCP else DocumentKind.RCP
     for row in rows:
-        document = parse_document(row.content, kind, managed=bool(row.aws_managed))
+        try:
+            document = parse_document(row.content, kind, managed=bool(row.aws_managed))
+        except MalformedPolicyError as error:
+            # It was let in by a release that read it otherwise. What is not understood allows nothing; the management
+            # account, which no control policy binds, can still mend it.
+            log.warning("access.policy_not_understood", policy=row.id, organization=organization_id, error=str(error))
+            document = parse_document(NOTHING, DocumentKind.IDENTITY)
         attached.setdefault(row.target_id, []).append(Policy(f"{row.id} ({row.name})", document))
     return tuple(Level(_node_words(node), tuple(attached.get(node, ()))) for node in nodes)
 

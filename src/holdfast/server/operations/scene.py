@@ -64,6 +64,8 @@ class Check:
     """Whether the resource's own policy must allow, even within its account."""
     foreign_only: frozenset[str] = frozenset()
     """Actions that the resource's policy may give to other accounts; empty means any."""
+    is_free: bool = False
+    """Whether it needs no leave, though it can be denied."""
 
 
 @dataclass(frozen=True, slots=True)
