@@ -25,7 +25,7 @@ from holdfast.database.values import FOREVER
 from holdfast.server import explain, simulate
 from holdfast.server.authorize import Authorizer
 from holdfast.server.dispatch import Dispatcher
-from holdfast.wire import iam, kms, sts
+from holdfast.wire import cloudtrail, iam, kms, sts
 from holdfast.wire.application import Application
 from holdfast.wire.call import Call, Handler, Instance
 from holdfast.wire.model import MODEL_DIRECTORY
@@ -174,6 +174,7 @@ def world(sqlite_database: Database, tmp_path: Path) -> Iterator[World]:
         Authorizer(instance),
         {
             "backup": BACKUP,
+            "cloudtrail": cloudtrail.OPERATIONS,
             "holdfast": explain.OPERATIONS,
             "iam": {**iam.OPERATIONS, **simulate.OPERATIONS},
             "kms": kms.OPERATIONS,

@@ -11,6 +11,8 @@ from sqlalchemy import text
 from tests.access.builders import insert_row
 from tests.access.conftest import MANAGEMENT, MEMBER, OTHER, REGION, STRANGER, World
 
+from holdfast.database.values import FOREVER
+
 ACCESS_ROLE = f"arn:aws:iam::{MEMBER}:role/OrganizationAccountAccessRole"
 NO_DELETION = {"Effect": "Deny", "Action": "backup:DeleteRecoveryPoint", "Resource": "*"}
 POINT = f"arn:aws:backup:{REGION}:{MEMBER}:recovery-point:1"
@@ -156,7 +158,9 @@ def test_tagging_a_session_needs_a_right_of_its_own(world: World) -> None:
 def test_a_foreigner_gets_nothing_but_copies_from_a_vault_policy(world: World) -> None:
     generous = document({**allow("backup:*"), "Principal": "*"})
     with world.database.transaction() as tx:
-        insert_row(tx, "vault", id="v", account=MEMBER, region=REGION, name="Daily", policy=generous)
+        insert_row(
+            tx, "vault", id="v", account=MEMBER, region=REGION, name="Daily", policy=generous, deleted_at=FOREVER
+        )
     foreign = world.client("backup", OTHER)
     told = refused(foreign.describe_backup_vault, BackupVaultName="Daily", BackupVaultAccountId=MEMBER)
     assert told.startswith("AccessDenied")
@@ -169,7 +173,7 @@ def test_a_foreigner_gets_nothing_but_copies_from_a_vault_policy(world: World) -
 def test_a_vault_policy_can_deny_even_the_root_of_its_account(world: World) -> None:
     keeping = document({**NO_DELETION, "Principal": "*"})
     with world.database.transaction() as tx:
-        insert_row(tx, "vault", id="v", account=MEMBER, region=REGION, name="Daily", policy=keeping)
+        insert_row(tx, "vault", id="v", account=MEMBER, region=REGION, name="Daily", policy=keeping, deleted_at=FOREVER)
         tx.execute(text("UPDATE access_version SET version = version + 1"))
     assert "explicit deny in a resource-based policy" in refused(delete_point(world, MEMBER))
 
@@ -299,3 +303,20 @@ def test_tags_decide_where_policies_ask_for_them(world: World) -> None:
     own = world.client("iam", user)
     assert "no identity-based policy" in refused(own.delete_role, RoleName="blue")
     own.delete_role(RoleName="red")
+
+
+def test_a_control_policy_that_is_not_understood_shuts_the_member_and_never_the_management(world: World) -> None:
+    world.control("r-1", document({"Effect": "Deny", "Action": "s3:*", "Resource": "*", "Condition": {"Odd": {}}}))
+    assert DENIED_BY_CONTROL in refused(delete_point(world, MEMBER))
+    delete_point(world, MANAGEMENT)()
+
+
+def test_a_session_token_needs_no_leave_and_can_be_denied(world: World) -> None:
+    user = a_user(world, "maria")
+    session = world.client("sts", user).get_session_token()["Credentials"]
+    assert world.client("sts", session).get_caller_identity()["Arn"] == f"arn:aws:iam::{MEMBER}:user/maria"
+    told = refused(world.client("sts", session).get_session_token)
+    assert told == "ValidationError: Cannot call GetSessionToken with session credentials"
+    denial = {"Effect": "Deny", "Action": "sts:GetSessionToken", "Resource": "*"}
+    world.client("iam", MEMBER).put_user_policy(UserName="maria", PolicyName="own", PolicyDocument=document(denial))
+    assert "explicit deny in an identity-based policy" in refused(world.client("sts", user).get_session_token)

@@ -121,6 +121,12 @@ def test_conditions_of_one_statement_must_all_hold() -> None:
         assert evaluate(a_request(**values), PolicySet(identity=(both,))).allowed is passes
 
 
+def test_a_key_in_two_letter_cases_is_asked_twice() -> None:
+    both = policy(allow(Condition={"StringEquals": {"k:a": ["x", "y"], "K:A": ["y", "z"]}}))
+    for value, passes in (("x", False), ("y", True), ("z", False)):
+        assert evaluate(a_request(k__a=value), PolicySet(identity=(both,))).allowed is passes
+
+
 BUCKET = "arn:aws:s3:::home/"
 
 

@@ -78,7 +78,7 @@ def with_condition(condition: Any) -> str:
         (with_condition({"NullIfExists": {"aws:a": "true"}}), IDENTITY, "neither IfExists"),
         (with_condition({"Null": {"aws:a": "perhaps"}}), IDENTITY, "Null takes"),
         (with_condition({"StringEquals": {"username": "b"}}), IDENTITY, "not a condition key"),
-        (with_condition({"StringEquals": {"aws:a": "b", "AWS:A": "c"}}), IDENTITY, "twice"),
+        (with_condition({"Odd": {}}), IDENTITY, "not a condition operator"),
         (with_condition({"StringEquals": {"aws:ResourceTag": "b"}}), IDENTITY, "key of a tag"),
         (with_condition({"NumericEquals": {"aws:a": "many"}}), IDENTITY, "compares numbers.*'many'"),
         (with_condition({"NumericEquals": {"aws:a": "${aws:b}"}}), IDENTITY, "no policy variables"),

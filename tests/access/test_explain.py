@@ -11,6 +11,7 @@ from tests.access.conftest import MANAGEMENT, MEMBER, OTHER, REGION, ROOT_KEY, S
 from holdfast.access.backup_role import find_role_by_arn
 from holdfast.access.credentials import RoleSession, assume_role
 from holdfast.access.model import root_caller
+from holdfast.database.values import FOREVER
 
 POINT = f"arn:aws:backup:{REGION}:{MEMBER}:recovery-point:1"
 ADMINISTRATOR = "arn:aws:iam::aws:policy/AdministratorAccess"
@@ -121,7 +122,7 @@ def ask(world: World, who: str = MANAGEMENT, **more: Any) -> list[dict[str, Any]
 @pytest.mark.parametrize("controlled", [False, True], ids=["no control policy", "deletion denied in the member"])
 def test_who_can_delete_a_recovery_point_agrees_with_everybody_trying(world: World, controlled: bool) -> None:
     with world.database.transaction() as tx:
-        insert_row(tx, "vault", id="v", account=MEMBER, region=REGION, name="Daily")
+        insert_row(tx, "vault", id="v", account=MEMBER, region=REGION, name="Daily", deleted_at=FOREVER)
         insert_row(tx, "recovery_point", id="p", arn=POINT, account=MEMBER, region=REGION, vault_id="v")
     people = lay_people(world)
     if controlled:

@@ -15,6 +15,7 @@ from holdfast.access.store import access_version
 from holdfast.core.errors import InvalidInputError
 from holdfast.core.seal import RootKey, SealBrokenError
 from holdfast.database.connection import Database
+from holdfast.database.values import FOREVER
 from holdfast.key import service
 from holdfast.key.model import (
     IncorrectKeyError,
@@ -173,7 +174,17 @@ def test_a_key_waits_before_it_is_deleted_and_can_be_kept(database: Database) ->
 
 def lock_a_point(tx: sa.Connection, key: Key) -> str:
     arn = f"arn:aws:backup:{REGION}:{HERE}:recovery-point:1"
-    insert_row(tx, "vault", id="v1", account=HERE, region=REGION, name="Daily", key_arn=key.arn, locked=True)
+    insert_row(
+        tx,
+        "vault",
+        id="v1",
+        account=HERE,
+        region=REGION,
+        name="Daily",
+        key_arn=key.arn,
+        locked=True,
+        deleted_at=FOREVER,
+    )
     insert_row(tx, "recovery_point", id="p1", arn=arn, vault_id="v1", key_arn=key.arn)
     return arn
 

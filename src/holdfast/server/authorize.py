@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
+import structlog
 from sqlalchemy import bindparam, text
 
 from holdfast.access import credential_store
 from holdfast.access.credentials import Signer, find_signer
-from holdfast.access.gathering import boundary_policy, identity_policies, session_policies
+from holdfast.access.gathering import NOTHING, boundary_policy, identity_policies, session_policies
 from holdfast.access.model import (
     AccessRequest,
     Caller,
@@ -24,8 +25,10 @@ from holdfast.access.model import (
     Decision,
     DocumentKind,
     Level,
+    MalformedPolicyError,
     Policy,
     PolicySet,
+    Verdict,
     caller_values,
     evaluate,
     parse_document,
@@ -40,6 +43,8 @@ from holdfast.server.operations.scene import Value
 from holdfast.wire.application import Credential
 from holdfast.wire.call import Call, Instance
 from holdfast.wire.errors import ExpiredSessionError
+
+log = structlog.get_logger()
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -135,7 +140,18 @@ class _Era:
     signers: dict[tuple[str, str], Signer] = field(default_factory=dict)
     households: dict[str, Household | None] = field(default_factory=dict)
     levels: dict[tuple[str, str], tuple[Level, ...]] = field(default_factory=dict)
-    standings: dict[str, tuple[Standing, bool]] = field(default_factory=dict)
+    standings: dict[str, "_Known"] = field(default_factory=dict)
+    memory: dict[tuple[str, ...], Any] = field(default_factory=dict)
+    """What the table of operations remembers."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of a caller while the access version stays."""
+
+    standing: Standing
+    asks_for_tags: bool
+    values: Mapping[str, tuple[str, ...]]
 
 
 class Authorizer:
@@ -190,40 +206,41 @@ class Authorizer:
         rule = RULES.get(call.service, {}).get(call.operation)
         if rule is None:
             raise DeniedError(f"{call.service}:{call.operation} is not open to anybody: it has no rule of access")
-        scene = Scene(call.tx, call.caller, call.region, call.partition)
+        era = self._present_era(call.tx)
+        scene = Scene(call.tx, call.caller, call.region, call.partition, era.memory)
         reasons = []
+        common: Mapping[str, tuple[str, ...]] | None = None
         for check in rule.checks(scene, parameters):
-            decision = self.decide(call, check, parameters)
-            if not decision.allowed:
+            if common is None:
+                common = values_of(_common_values(call, parameters))
+            decision = self._decide(call, era, check, common)
+            if not decision.allowed and not (check.is_free and decision.reason.verdict is Verdict.IMPLICIT_DENY):
                 raise AccessRefusedError(decision)
             reasons.append(f"{check.action}: {decision.reason}")
         return "; ".join(dict.fromkeys(reasons)) or "open to every caller who is somebody"
 
-    def decide(self, call: Call, check: Check, parameters: Mapping[str, Any]) -> Decision:
+    def _decide(self, call: Call, era: _Era, check: Check, common: Mapping[str, tuple[str, ...]]) -> Decision:
         """Return the decision on one check of a call."""
-        era = self._present_era(call.tx)
-        standing, asks_for_tags = self._standing(call.tx, era, call.caller)
+        known = self._known(call.tx, era, call.caller)
+        standing = known.standing
         owner = check.owner or call.caller.account
         household = self._household(call.tx, era, owner)
         policy = check.policy
         if owner != call.caller.account and check.foreign_only and check.action.lower() not in check.foreign_only:
             policy = None
-        values = {
-            **caller_values(call.caller),
-            **values_of(_common_values(call, parameters)),
-            **values_of({"aws:ResourceAccount": owner}),
-            **values_of(check.values),
-        }
+        values = {**known.values, **common, "aws:resourceaccount": (owner,)}
+        if check.values:
+            values |= values_of(check.values)
         if household is not None and household.organization_id is not None:
-            values |= values_of({"aws:ResourceOrgID": household.organization_id})
-            values |= values_of({"aws:ResourceOrgPaths": (household.path or "",)})
+            values["aws:resourceorgid"] = (household.organization_id,)
+            values["aws:resourceorgpaths"] = (household.path or "",)
         rcps = self._levels(call.tx, era, owner, household, _RCP)
-        if check.resource != "*" and (asks_for_tags or (policy is not None and _asks_for_tags(policy)) or rcps):
+        if check.resource != "*" and (known.asks_for_tags or rcps or (policy is not None and _asks_for_tags(policy))):
             values |= values_of(_resource_tags(call, check, owner))
         request = AccessRequest(call.caller, check.action, check.resource, owner, values)
-        management = standing.management_accounts | (
-            frozenset() if household is None else household.management_accounts
-        )
+        management = standing.management_accounts
+        if household is not None and owner != call.caller.account:
+            management |= household.management_accounts
         policies = PolicySet(
             identity=standing.identity,
             boundary=standing.boundary,
@@ -265,7 +282,7 @@ class Authorizer:
             _remember(era.levels, (account, policy_type), found)
         return found
 
-    def _standing(self, tx: sa.Connection, era: _Era, caller: Caller) -> tuple[Standing, bool]:
+    def _known(self, tx: sa.Connection, era: _Era, caller: Caller) -> _Known:
         key = caller.access_key_id
         known = era.standings.get(key) if key else None
         if known is None:
@@ -273,7 +290,7 @@ class Authorizer:
             scps = self._levels(tx, era, caller.account, household, _SCP)
             management = frozenset[str]() if household is None else household.management_accounts
             standing = standing_of(tx, caller, scps, management)
-            known = (standing, standing.asks_for_tags)
+            known = _Known(standing, standing.asks_for_tags, caller_values(caller))
             if key:
                 _remember(era.standings, key, known)
         return known
@@ -315,7 +332,13 @@ def control_levels(
     attached: dict[str, list[Policy]] = {}
     kind = DocumentKind.SCP if policy_type == _SCP else DocumentKind.RCP
     for row in rows:
-        document = parse_document(row.content, kind, managed=bool(row.aws_managed))
+        try:
+            document = parse_document(row.content, kind, managed=bool(row.aws_managed))
+        except MalformedPolicyError as error:
+            # It was let in by a release that read it otherwise. What is not understood allows nothing; the management
+            # account, which no control policy binds, can still mend it.
+            log.warning("access.policy_not_understood", policy=row.id, organization=organization_id, error=str(error))
+            document = parse_document(NOTHING, DocumentKind.IDENTITY)
         attached.setdefault(row.target_id, []).append(Policy(f"{row.id} ({row.name})", document))
     return tuple(Level(_node_words(node), tuple(attached.get(node, ()))) for node in nodes)
 

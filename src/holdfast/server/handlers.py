@@ -10,6 +10,7 @@ from holdfast.wire import (
     backup_points,
     backup_settings,
     backup_vaults,
+    cloudtrail,
     holdfast_organization,
     holdfast_policies,
     holdfast_resources,
@@ -29,6 +30,7 @@ HANDLERS: Final[Mapping[str, Mapping[str, Handler]]] = {
         **backup_jobs.OPERATIONS,
         **backup_settings.OPERATIONS,
     },
+    "cloudtrail": cloudtrail.OPERATIONS,
     "holdfast": {
         **holdfast_resources.OPERATIONS,
         **holdfast_organization.OPERATIONS,

@@ -44,7 +44,9 @@ _ACCOUNT = text("""
 _NEIGHBOURS = text("""
     SELECT n.id FROM account a JOIN account n ON n.organization_id = a.organization_id AND n.status = 'ACTIVE'
      WHERE a.id = :account ORDER BY n.id""")
-_VAULT = text("SELECT name, policy FROM vault WHERE account = :account AND region = :region AND name = :name")
+_VAULT = text("""
+    SELECT name, policy FROM vault
+     WHERE account = :account AND region = :region AND name = :name AND deleted_at = :forever""")
 _POINTS = text("""
     SELECT p.account, v.name, v.policy FROM recovery_point p JOIN vault v ON v.id = p.vault_id WHERE p.arn = :arn""")
 _SCP: Final = "SERVICE_CONTROL_POLICY"
@@ -214,7 +216,9 @@ def get_target(
             kind, _, name = parsed.resource.partition(":")
             vault = None
             if parsed.service == "backup" and kind == "backup-vault":
-                vault = tx.execute(_VAULT, {"account": account, "region": region, "name": name}).first()
+                vault = tx.execute(
+                    _VAULT, {"account": account, "region": region, "name": name, "forever": FOREVER}
+                ).first()
                 copies_only = True
             else:
                 points = tx.execute(_POINTS, {"arn": arn}).all()

@@ -295,6 +295,15 @@ def _base_of(written: str) -> tuple[str, Qualifier, bool]:
     return base, qualifier, if_exists
 
 
+def check_operator(operator: str) -> None:
+    """Refuse what is no condition operator.
+
+    Raises:
+        InvalidConditionError: it is none.
+    """
+    _base_of(operator)
+
+
 def parse_condition(operator: str, key: str, values: Sequence[str], *, with_variables: bool) -> Condition:
     """Return the condition that `operator`, `key` and `values` of a policy spell.
 

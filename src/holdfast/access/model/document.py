@@ -12,7 +12,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
-from holdfast.access.model.condition import Condition, parse_condition
+from holdfast.access.model.condition import Condition, check_operator, parse_condition
 from holdfast.access.model.pattern import (
     Template,
     Values,
@@ -338,13 +338,8 @@ def _conditions(element: Any, *, with_variables: bool) -> tuple[Condition, ...]:
     for operator, keys in element.items():
         if not isinstance(keys, dict):
             raise MalformedPolicyError(f"Condition.{operator} is an object of condition keys")
-        seen: set[str] = set()
+        check_operator(operator)
         for key, value in keys.items():
-            if key.lower() in seen:
-                raise MalformedPolicyError(
-                    f"Condition.{operator} names the key {key!r} twice; letter case is no difference"
-                )
-            seen.add(key.lower())
             values = [_condition_value(one, operator) for one in (value if isinstance(value, list) else [value])]
             conditions.append(parse_condition(operator, key, values, with_variables=with_variables))
     return tuple(conditions)

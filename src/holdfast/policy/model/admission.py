@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import Final
 
-from holdfast.core.errors import LimitExceededError
+from holdfast.access.model import DocumentKind, parse_document
+from holdfast.core.errors import InvalidInputError, LimitExceededError
 from holdfast.policy.model import backup_grammar
 from holdfast.policy.model.control_grammar import check_control_policy
 from holdfast.policy.model.document import Json, MalformedPolicyError, parse
@@ -80,6 +81,9 @@ _AI_OPT_OUT_POLICY: Final = Container(
 )
 
 
+_EVALUATED: Final = {SERVICE_CONTROL: DocumentKind.SCP, RESOURCE_CONTROL: DocumentKind.RCP}
+
+
 def admit(policy_type: str, content: str, *, regions: Collection[str], now: datetime) -> None:
     """Check that `content` may be stored as a policy of `policy_type`.
 
@@ -93,6 +97,12 @@ def admit(policy_type: str, content: str, *, regions: Collection[str], now: date
     parsed = parse(content, fold_keys=KINDS[policy_type].inherits)
     for problem in problems_of(policy_type, parsed.value, regions=regions, now=now):
         raise problem
+    if policy_type in _EVALUATED:
+        # What decides every call must be understood by what decides it, to the last condition operator.
+        try:
+            parse_document(content, _EVALUATED[policy_type])
+        except InvalidInputError as error:
+            raise MalformedPolicyError(str(error)) from error
 
 
 def refuse_too_long(policy_type: str, content: str) -> None:

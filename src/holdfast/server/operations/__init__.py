@@ -5,11 +5,12 @@ from typing import Final
 
 from holdfast.server.operations import backup, keys, organizations
 from holdfast.server.operations.identity import IAM_RULES, STS_RULES
-from holdfast.server.operations.others import HOLDFAST_RULES, TAGGING_RULES
+from holdfast.server.operations.others import CLOUDTRAIL_RULES, HOLDFAST_RULES, TAGGING_RULES
 from holdfast.server.operations.scene import Check, Rule, Scene
 
 RULES: Final[Mapping[str, Mapping[str, Rule]]] = {
     "backup": backup.RULES,
+    "cloudtrail": CLOUDTRAIL_RULES,
     "holdfast": HOLDFAST_RULES,
     "iam": IAM_RULES,
     "kms": keys.RULES,

@@ -11,10 +11,13 @@ from typing import Any, Final
 from sqlalchemy import text
 
 from holdfast.access.model import DocumentKind, Policy, parse_document
+from holdfast.database.values import FOREVER
 from holdfast.server.operations.keys import key_check
 from holdfast.server.operations.scene import Check, Parameters, Rule, Scene, Value, arn_account, reading
 
-_VAULT = text("SELECT policy FROM vault WHERE account = :account AND region = :region AND name = :name")
+_VAULT = text("""
+    SELECT policy FROM vault
+     WHERE account = :account AND region = :region AND name = :name AND deleted_at = :forever""")
 _POINT = text("""
     SELECT v.name, v.policy, v.account FROM recovery_point p JOIN vault v ON v.id = p.vault_id
      WHERE p.account = :account AND p.region = :region AND p.arn = :arn""")
@@ -24,11 +27,20 @@ _SERVICE: Final = "backup.amazonaws.com"
 
 def vault_policy(scene: Scene, account: str, name: str, *, region: str | None = None) -> Policy | None:
     """Return a vault's own policy, None when it has none or does not exist."""
-    where = {"account": account, "region": region or scene.region, "name": name}
-    row = scene.tx.execute(_VAULT, where).one_or_none()
-    if row is None or row.policy is None:
-        return None
-    return Policy(f"access policy of vault {name}", parse_document(row.policy, DocumentKind.RESOURCE))
+    region = region or scene.region
+    key = ("vault", account, region, name)
+    if key in scene.memory:  # every change of a vault's policy, its deletion too, raises the access version
+        remembered: Policy | None = scene.memory[key]
+        return remembered
+    row = scene.tx.execute(
+        _VAULT, {"account": account, "region": region, "name": name, "forever": FOREVER}
+    ).one_or_none()
+    found = None
+    if row is not None and row.policy is not None:
+        found = Policy(f"access policy of vault {name}", parse_document(row.policy, DocumentKind.RESOURCE))
+    if row is not None:
+        scene.remember(key, found)
+    return found
 
 
 def _vault_check(scene: Scene, parameters: Parameters, action: str, values: Mapping[str, Value] | None = None) -> Check:

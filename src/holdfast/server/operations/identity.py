@@ -216,5 +216,5 @@ STS_RULES: Final[Mapping[str, Rule]] = {
     "AssumeRole": Rule(_assume_role),
     "GetAccessKeyInfo": reading(_plain("sts:GetAccessKeyInfo")),
     "GetCallerIdentity": reading(_free),
-    "GetSessionToken": Rule(_free),
+    "GetSessionToken": Rule(lambda _scene, _parameters: [Check("sts:GetSessionToken", is_free=True)]),
 }

@@ -2,8 +2,7 @@
 
 Actions, resources and condition keys: Service Authorization Reference, "Actions, resources, and condition keys for AWS
 Organizations". Which accounts may call at all (the management account, delegated administrators, members for their own)
-is the organization's own rule, and its handlers hold to it; the organization's resource policy opens policy work to
-accounts that it names.
+is the organization's own rule, and its handlers hold to it, its resource policy included.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,13 +11,11 @@ from typing import Final
 
 from sqlalchemy import text
 
-from holdfast.access.model import DocumentKind, Policy, parse_document
 from holdfast.server.operations.scene import Check, Parameters, Rule, Scene, Value, reading
 
 _ORGANIZATION = text("""
-    SELECT o.id, o.management_account, r.content FROM account a
+    SELECT o.id, o.management_account FROM account a
       JOIN organization o ON o.id = a.organization_id AND o.deleted_at IS NULL
-      LEFT JOIN resource_policy r ON r.organization_id = o.id
      WHERE a.id = :account""")
 _POLICY_TYPE = text("SELECT type FROM policy WHERE organization_id = :organization AND id = :id")
 
@@ -29,17 +26,11 @@ class _Above:
 
     id: str
     management_account: str
-    resource_policy: Policy | None
 
 
 def _above(scene: Scene) -> _Above | None:
     row = scene.tx.execute(_ORGANIZATION, {"account": scene.account}).first()
-    if row is None:
-        return None
-    policy = None
-    if row.content is not None:
-        policy = Policy("the organization's resource policy", parse_document(row.content, DocumentKind.RESOURCE))
-    return _Above(row.id, row.management_account, policy)
+    return None if row is None else _Above(row.id, row.management_account)
 
 
 def _type_of(scene: Scene, above: _Above | None, policy_id: str) -> str | None:
@@ -66,17 +57,9 @@ def _policy_arn(scene: Scene, above: _Above | None, policy_id: str, policy_type:
     return _arn(scene, above, "policy", f"{policy_type.lower()}/{policy_id}")
 
 
-def _check(
-    scene: Scene, above: _Above | None, action: str, resource: str, values: Mapping[str, Value] | None = None
-) -> Check:
-    """Return a check of the caller's own account, or, where the resource policy speaks of the caller, of the manager's.
-
-    A member that the resource policy does not let in is not refused here but by the organization, with its own words.
-    """
-    check = Check(action, resource, values=values or {})
-    if above is None or above.resource_policy is None or scene.account == above.management_account:
-        return check
-    return Check(action, resource, values=values or {}, policy=above.resource_policy)
+def _check(action: str, resource: str, values: Mapping[str, Value] | None = None) -> Check:
+    """Return the caller's own half of the decision; the organization's half is made by its handlers."""
+    return Check(action, resource, values=values or {})
 
 
 def _targets(action: str, *members: str) -> Callable[[Scene, Parameters], list[Check]]:
@@ -86,8 +69,8 @@ def _targets(action: str, *members: str) -> Callable[[Scene, Parameters], list[C
         above = _above(scene)
         named = [parameters[member] for member in members if parameters.get(member)]
         values = {"organizations:PolicyType": parameters.get("PolicyType") or parameters.get("Filter")}
-        return [_check(scene, above, action, _target_arn(scene, above, each), values) for each in named] or [
-            _check(scene, above, action, "*", values)
+        return [_check(action, _target_arn(scene, above, each), values) for each in named] or [
+            _check(action, "*", values)
         ]
 
     return checks
@@ -100,18 +83,18 @@ def _policy(action: str) -> Callable[[Scene, Parameters], list[Check]]:
         above = _above(scene)
         policy_type = _type_of(scene, above, parameters["PolicyId"])
         values: dict[str, Value] = {"organizations:PolicyType": policy_type}
-        found = [_check(scene, above, action, _policy_arn(scene, above, parameters["PolicyId"], policy_type), values)]
+        found = [_check(action, _policy_arn(scene, above, parameters["PolicyId"], policy_type), values)]
         if "TargetId" in parameters:
-            found.append(_check(scene, above, action, _target_arn(scene, above, parameters["TargetId"]), values))
+            found.append(_check(action, _target_arn(scene, above, parameters["TargetId"]), values))
         return found
 
     return checks
 
 
 def _plain(action: str, **values: str) -> Callable[[Scene, Parameters], list[Check]]:
-    def checks(scene: Scene, parameters: Parameters) -> list[Check]:
+    def checks(_scene: Scene, parameters: Parameters) -> list[Check]:
         given: dict[str, Value] = {f"organizations:{key}": parameters.get(member) for key, member in values.items()}
-        return [_check(scene, _above(scene), action, "*", given)]
+        return [_check(action, "*", given)]
 
     return checks
 
@@ -125,7 +108,7 @@ def _tagged(action: str) -> Callable[[Scene, Parameters], list[Check]]:
             if named.startswith("p-")
             else _target_arn(scene, above, named)
         )
-        return [_check(scene, above, action, resource, {"organizations:PolicyType": policy_type})]
+        return [_check(action, resource, {"organizations:PolicyType": policy_type})]
 
     return checks
 

@@ -33,6 +33,7 @@ def _tagging(action: str, *, removing: bool) -> Callable[[Scene, Parameters], li
     return checks
 
 
+CLOUDTRAIL_RULES: Final[Mapping[str, Rule]] = {"LookupEvents": reading(on_everything("cloudtrail:LookupEvents"))}
 TAGGING_RULES: Final[Mapping[str, Rule]] = {
     "GetResources": reading(on_everything("tag:GetResources")),
     "GetTagKeys": reading(on_everything("tag:GetTagKeys")),

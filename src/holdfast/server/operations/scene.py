@@ -10,6 +10,8 @@ import sqlalchemy as sa
 from holdfast.access.model import Caller
 from holdfast.access.model.request import Policy
 
+_MOST_REMEMBERED = 20_000
+
 Parameters = Mapping[str, Any]
 Value = str | bool | int | datetime | Iterable[str] | None
 
@@ -22,6 +24,14 @@ class Scene:
     caller: Caller
     region: str
     partition: str
+    memory: dict[tuple[str, ...], Any] = field(default_factory=dict)
+    """What may be remembered until the access version rises."""
+
+    def remember(self, key: tuple[str, ...], value: Any) -> None:
+        """Keep a value until the access version rises."""
+        if len(self.memory) >= _MOST_REMEMBERED:
+            self.memory.clear()
+        self.memory[key] = value
 
     @property
     def account(self) -> str:
@@ -54,6 +64,8 @@ class Check:
     """Whether the resource's own policy must allow, even within its account."""
     foreign_only: frozenset[str] = frozenset()
     """Actions that the resource's policy may give to other accounts; empty means any."""
+    is_free: bool = False
+    """Whether it needs no leave, though it can be denied."""
 
 
 @dataclass(frozen=True, slots=True)
