@@ -30,7 +30,14 @@ class DevServer:
 
     url: str
 
-    def client(self, service: str, credentials: dict[str, str] | None = None, *, region: str = "us-east-1") -> Any:
+    def client(
+        self,
+        service: str,
+        credentials: dict[str, str] | None = None,
+        *,
+        region: str = "us-east-1",
+        config: Config = _PLAIN,
+    ) -> Any:
         """Return a boto3 client that acts as the management account, or with the credentials of a session."""
         keys = credentials or {"AccessKeyId": "testing", "SecretAccessKey": "testing", "SessionToken": ""}
         return _session().client(
@@ -40,7 +47,7 @@ class DevServer:
             aws_access_key_id=keys["AccessKeyId"],
             aws_secret_access_key=keys["SecretAccessKey"],
             aws_session_token=keys["SessionToken"] or None,
-            config=_PLAIN,
+            config=config,
         )
 
     def credentials_in(self, account: str, role: str = "OrganizationAccountAccessRole") -> dict[str, str]:

@@ -1,8 +1,20 @@
 """Names, limits and kinds: rules without a database."""
 
 import pytest
+from tests.organization.builders import HOUR, NOON
 
-from holdfast.organization.errors import OrganizationInputError
+from holdfast.organization.errors import (
+    HandshakeAlreadyInStateError,
+    InvalidHandshakeTransitionError,
+    OrganizationInputError,
+)
+from holdfast.organization.model.handshake import (
+    FOLLOWS,
+    Handshake,
+    HandshakeAction,
+    HandshakeState,
+    refuse_transition,
+)
 from holdfast.organization.model.limits import Limits
 from holdfast.organization.model.names import (
     OrganizationArns,
@@ -117,3 +129,29 @@ def test_a_path_names_its_nodes() -> None:
 @pytest.mark.parametrize(("accounts", "quota"), [(10, 250), (1_250, 250), (2_000, 400), (50_000, 1_000)])
 def test_a_fifth_of_the_accounts_may_be_closed_in_a_month(accounts: int, quota: int) -> None:
     assert Limits().closings(accounts) == quota
+
+
+@pytest.mark.parametrize("to", HandshakeState)
+@pytest.mark.parametrize("state", HandshakeState)
+@pytest.mark.parametrize("expired", [False, True])
+def test_a_handshake_moves_only_as_follows_says(state: HandshakeState, to: HandshakeState, expired: bool) -> None:
+    handshake = Handshake(
+        id="h-01234567",
+        organization_id="o-exampleorgid",
+        management_account="123456789012",
+        action=HandshakeAction.INVITE,
+        state=state,
+        parties=(),
+        details=(),
+        requested_at=NOON,
+        expires_at=NOON + HOUR,
+    )
+    now = NOON + HOUR if expired else NOON
+    holds = HandshakeState.EXPIRED if expired and FOLLOWS[state] else state
+    assert handshake.state_at(now) is holds
+    if to in FOLLOWS[holds]:
+        refuse_transition(handshake, to, now=now)
+        return
+    error = HandshakeAlreadyInStateError if to is holds else InvalidHandshakeTransitionError
+    with pytest.raises(error):
+        refuse_transition(handshake, to, now=now)

@@ -120,6 +120,7 @@ def test_what_does_not_fit_the_model_is_refused_by_name(
     [
         ("list_accounts", {"MaxResults": 21}, "MAX_VALUE_EXCEEDED:MAX_RESULTS"),
         ("describe_handshake", {"HandshakeId": "bad"}, "INVALID_PATTERN:HANDSHAKE_ID"),
+        ("create_organizational_unit", {"ParentId": "r-ab12", "Name": "a\x00b"}, "INVALID_PATTERN:NAME"),
         ("list_handshakes_for_account", {"Filter": {"ActionType": "?"}}, "INVALID_ENUM:FILTER_ACTION_TYPE"),
         (
             "tag_resource",

@@ -11,8 +11,8 @@ from typing import Final
 import sqlalchemy as sa
 
 from holdfast.core.errors import DeniedError
+from holdfast.organization.service import delegation
 from holdfast.organization.service.membership import find_membership
-from holdfast.organization.store import delegation
 
 BACKUP_SERVICE: Final = "backup.amazonaws.com"
 EVERY_ACCOUNT: Final = "*"
@@ -48,13 +48,13 @@ def view_of(tx: sa.Connection, caller: str, wanted: str | None) -> View:
     if membership is None:
         raise NoSuchViewError(f"account {caller} is in no organization, so it sees its own jobs only")
     organization = membership.organization
-    delegated = delegation.is_registered(tx, organization.id, caller, BACKUP_SERVICE)
+    delegated = delegation.is_administrator(tx, organization, caller, BACKUP_SERVICE)
     if not membership.is_management and not delegated:
         raise NoSuchViewError(
             f"account {caller} sees its own jobs only; the management account {organization.management_account} "
             f"and delegated administrators for {BACKUP_SERVICE} see those of all accounts"
         )
-    if not delegation.is_trusted(tx, organization.id, BACKUP_SERVICE):
+    if not delegation.is_trusted(tx, organization, BACKUP_SERVICE):
         raise NoSuchViewError(
             f"the organization does not trust {BACKUP_SERVICE}; call EnableAWSServiceAccess in the management account"
         )

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from holdfast.access.credentials import SessionRefusedError
 from holdfast.access.model import MalformedPolicyError
 from holdfast.access.model.identity import InvalidNameError, ProtectedIdentityError
 from holdfast.access.tag import InvalidTagError
@@ -154,10 +153,6 @@ CODES: dict[type[Exception], dict[str, Code]] = {
         "sts": Code("ValidationError"),
     },
     ProtectedIdentityError: {EVERYWHERE: Code("InvalidRequestException"), "iam": Code("UnmodifiableEntity")},
-    SessionRefusedError: {EVERYWHERE: Code("ValidationError")},
-    IncorrectKeyError: {EVERYWHERE: Code("IncorrectKeyException")},
-    InvalidAliasError: {EVERYWHERE: Code("InvalidAliasNameException")},
-    InvalidCiphertextError: {EVERYWHERE: Code("InvalidCiphertextException")},
     KeyDisabledError: {EVERYWHERE: Code("InvalidRequestException"), "kms": Code("DisabledException")},
     # Clients call again after a 500; damaged bytes do not mend by that, so these are refusals.
     DamagedError: {EVERYWHERE: Code("InvalidResourceStateException"), "kms": Code("KMSInvalidStateException")},
@@ -239,14 +234,23 @@ _ORGANIZATIONS_CODES: dict[type[HoldfastError], str] = {
 }
 
 
-def _everywhere_else(kind: type[Exception]) -> dict[str, Code]:
-    """Return the codes of the nearest class above one that only `organizations` has a code for."""
-    return next(CODES[above] for above in kind.__mro__[1:] if above in CODES)
+# AWS KMS API Reference: the exceptions of each operation.
+_KMS_CODES: dict[type[HoldfastError], str] = {
+    IncorrectKeyError: "IncorrectKeyException",
+    InvalidAliasError: "InvalidAliasNameException",
+    InvalidCiphertextError: "InvalidCiphertextException",
+}
 
 
-CODES.update(
-    {kind: {**_everywhere_else(kind), "organizations": Code(code)} for kind, code in _ORGANIZATIONS_CODES.items()}
-)
+def _add_codes_of(service: str, codes: Mapping[type[HoldfastError], str]) -> None:
+    """Add classes that one service has codes for; at the others they sound like the nearest class above them."""
+    for kind, code in codes.items():
+        elsewhere = next(CODES[above] for above in kind.__mro__[1:] if above in CODES)
+        CODES[kind] = {**elsewhere, service: Code(code)}
+
+
+_add_codes_of("organizations", _ORGANIZATIONS_CODES)
+_add_codes_of("kms", _KMS_CODES)
 
 _QUERY_FLAWS = {
     Flaw.MISSING: Code("MissingAuthenticationToken", 403),

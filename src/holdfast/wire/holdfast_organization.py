@@ -42,7 +42,7 @@ def import_account(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     return {"Account": _described(call, organization, account)}
 
 
-def put_account_names(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
+def update_account_names(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     """Give an account these other names instead of those it had."""
     organization = organization_for(call, Reach.MANAGEMENT)
     present = accounts.get_account(call.tx, organization, shape["AccountId"])
@@ -170,7 +170,7 @@ def _version(account: Account) -> str:
 
 OPERATIONS: Final[Mapping[str, Handler]] = {
     "ImportAccount": import_account,
-    "PutAccountNames": put_account_names,
+    "UpdateAccountNames": update_account_names,
     "DescribeAccount": describe_account,
     "ListAccounts": list_accounts,
     "GetOrganizationTree": get_organization_tree,

@@ -10,6 +10,8 @@ from holdfast.wire.shape import Shape, compiled_pattern
 
 _MOST_PROBLEMS = 10
 _MOST_SHOWN = 100
+_NUL = "\x00"
+"""The one character that a text column cannot hold on every database."""
 
 
 class Fault(Enum):
@@ -173,11 +175,12 @@ def _length_check(shape: Shape) -> _Check:
 def _string_check(shape: Shape) -> _Check:
     length, enum = _length_check(shape), shape.enum
     pattern = compiled_pattern(shape.pattern) if shape.pattern else None
-    if length is _nothing and pattern is None and enum is None:
-        return _nothing
 
     def check(value: Any, path: str, problems: list[Problem]) -> None:
         before = len(problems)
+        if _NUL in value:
+            problems.append(Problem(path, Fault.PATTERN, f"{path} holds the character U+0000, which no text may hold"))
+            return
         if enum is not None and value not in enum:
             sentence = f"{path} is {shown(shape, value)!r}, but takes one of {', '.join(sorted(enum))}"
             problems.append(Problem(path, Fault.ENUM, sentence))

@@ -38,7 +38,7 @@ def test_an_account_is_imported_with_its_id_once(server: DevServer, organization
 
 def test_accounts_are_found_by_their_other_names(holdfast: Any) -> None:
     made = bring(holdfast)
-    put = holdfast.put_account_names
+    put = holdfast.update_account_names
     named = put(AccountId=GIVEN, Alias="web-shop", ExternalId="17", ExpectedVersion=made["Version"])["Account"]
     assert named["Version"] != made["Version"]
     late = refused(put, AccountId=GIVEN, Alias="other", ExpectedVersion=made["Version"])
@@ -60,7 +60,7 @@ def test_members_see_nothing_of_the_organization(server: DevServer, holdfast: An
         (member.get_organization_tree, {}),
         (member.list_accounts, {}),
         (member.describe_account, {"AccountId": GIVEN}),
-        (member.put_account_names, {"AccountId": GIVEN, "Alias": "mine"}),
+        (member.update_account_names, {"AccountId": GIVEN, "Alias": "mine"}),
         (member.import_account, {"AccountId": "444455556666", "Name": "a", "Email": "a@example.com"}),
     ):
         assert refused(call, **parameters)[0] == "AccessDeniedException"

@@ -86,7 +86,7 @@ def _holdfast_rules() -> dict[str, Rule]:
         "WhoCan",
     ):
         rules[name] = reading(on_everything(f"holdfast:{name}"))
-    for name in ("ImportAccount", "PutAccountNames"):
+    for name in ("ImportAccount", "UpdateAccountNames"):
         rules[name] = Rule(on_everything(f"holdfast:{name}"))
     return rules
 
