@@ -75,6 +75,11 @@ class Run:
 
     # What the worker does
 
+    @property
+    def reason(self) -> str | None:
+        """Why the work has to end; None if it may go on."""
+        return self._reason
+
     def is_given_up(self) -> bool:
         """Whether the work has to end."""
         return self._reason is not None
