@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from tests.job.builders import NOON
 from tests.job.world import MACHINE_TIME, PASSWORD, eventually
 
 from holdfast.core.settings import HostGrant
@@ -26,6 +27,7 @@ from holdfast.job.protocol import (
     ProgressMade,
     ReadyToCommit,
     RepositoryAccess,
+    RestoreWork,
     Result,
     Stop,
     Ticket,
@@ -162,6 +164,40 @@ def test_a_mover_that_was_frozen_between_question_and_answer_does_not_commit(
         os.kill(mover.process_id, signal.SIGCONT)
         hear(mover, GaveUp)
     assert snapshots(storage) == []
+
+
+def test_a_restore_that_may_have_lost_its_job_removes_nothing(
+    pool: Movers, storage: Path, tree: Path, tmp_path: Path
+) -> None:
+    with pool.one() as mover:
+        mover.send(a_ticket(storage, tree))
+        hear(mover, ReadyToCommit)
+        mover.send(COMMIT)
+        hear(mover, Result)
+    target = tmp_path / "www" / "restored"
+    grants = (HostGrant(f"file://{tree}"),)
+    metadata = {"newFileSystem": "true", "holdfast:target-url": f"file://{target}"}
+    work = RestoreWork(snapshots(storage)[0], Place(f"file://{target}", "EFS", grants=grants), metadata, NOON)
+    ticket = replace(a_ticket(storage, tree, silence=1), kind=Kind.RESTORE, backup=None, restore=work)
+    with pool.one() as mover:
+        mover.send(ticket)
+        hear(mover, ReadyToCommit)
+        os.kill(mover.process_id, signal.SIGSTOP)
+        mover.send(Continue())
+        MACHINE_TIME.wait(threading.Event(), 1.5)
+        (staging,) = target.iterdir()
+        (staging / "of the run that has the job now").touch()
+        mover.send(Stop())
+        os.kill(mover.process_id, signal.SIGCONT)
+        with pytest.raises(MoverGoneError, match="SIGKILL"):
+            hear(mover, GaveUp)
+    assert (staging / "of the run that has the job now").exists()
+    with pool.one() as mover:
+        mover.send(replace(ticket, epoch=4))
+        hear(mover, ReadyToCommit)
+        mover.send(Stop())
+        hear(mover, GaveUp)
+    assert list(target.iterdir()) == [], "one that has its job removes what it made, and what its predecessors left"
 
 
 def test_a_mover_knows_no_key_but_that_of_its_ticket(pool: Movers) -> None:

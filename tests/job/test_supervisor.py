@@ -156,18 +156,19 @@ def test_a_restore_goes_only_where_the_host_lets_it(world: World) -> None:
     assert not elsewhere.exists()
 
 
-def test_a_restore_of_something_that_the_point_does_not_hold_fails_and_leaves_nothing(world: World) -> None:
+def test_a_restore_of_nothing_that_the_point_holds_fails_and_of_something_says_what_is_missing(world: World) -> None:
     world.a_tree("www", files=2)
     target = world.root / "restored" / "www"
     with running(world) as supervisor:
         done = world.until_ended(world.backup("www"), tick=supervisor)
         metadata = {"newFileSystem": "true", "holdfast:target-url": f"file://{target}", "ItemsToRestore": '["/gone"]'}
         failed = world.until_ended(world.restore(done.recovery_point_id or "", **metadata), tick=supervisor)
-        metadata["ItemsToRestore"] = '["/file-0001"]'
+        metadata["ItemsToRestore"] = '["/file-0001", "/gone"]'
         restored = world.until_ended(world.restore(done.recovery_point_id or "", **metadata), tick=supervisor)
     assert (failed.state, failed.category) == (State.FAILED, Category.RESOURCE_NOT_FOUND)
     assert "/gone" in (failed.message or "")
-    assert restored.state is State.COMPLETED
+    assert (restored.state, restored.category) == (State.COMPLETED, Category.MISCELLANEOUS)
+    assert "/gone" in (restored.message or "")
     assert [found.name for found in target.iterdir()] == ["file-0001"]
 
 

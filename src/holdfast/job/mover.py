@@ -68,7 +68,7 @@ class Mover:
         listener.start()
         while (ticket := self._tickets.get()) is not None:
             self._idle.clear()
-            run = Run(ticket, self._say, self._machine)
+            run = Run(ticket, self._say, self._machine, die=_die)
             self._run = run
             try:
                 answer = self._do(run)
@@ -154,6 +154,11 @@ class Mover:
         self._tickets.put(None)
         self._idle.wait(_LAST_SECONDS)
         os._exit(1)
+
+
+def _die() -> None:
+    """End this process and everything that it started, now."""
+    os.killpg(os.getpgid(0), signal.SIGKILL)
 
 
 def _take_pipes() -> tuple[int, int]:

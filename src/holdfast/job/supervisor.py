@@ -20,7 +20,7 @@ from holdfast.core.settings import Settings
 from holdfast.database.connection import Database
 from holdfast.job import dispatch, service
 from holdfast.job.dispatch import Lane
-from holdfast.job.engine import Engine
+from holdfast.job.engine import PURGE_BATCH, Engine
 from holdfast.job.model import (
     Category,
     Claim,
@@ -58,7 +58,7 @@ log = structlog.get_logger()
 SILENT_BEATS: Final = 4
 """After so many beats without a word a run may be taken over."""
 
-_KEEP_RUNS: Final = timedelta(hours=1)
+_KEEP_RUNS: Final = timedelta(minutes=5)
 _HAND_OVER_AGAIN: Final = timedelta(minutes=1)
 _TICK_SECONDS: Final = 1.0
 _HOUSEKEEPING_TICKS: Final = 30
@@ -181,7 +181,9 @@ class Supervisor:
         self._ticks += 1
         if self._ticks % _HOUSEKEEPING_TICKS == 0:
             self._take_back(before=machine_now - _HAND_OVER_AGAIN)
-            self._engine.purge(before=machine_now - _KEEP_RUNS)
+            for _ in range(_MOST_BATCHES):
+                if self._engine.purge(before=machine_now - _KEEP_RUNS) < PURGE_BATCH:
+                    break
         return handed_over + len(stale)
 
     def _close_windows(self, now: datetime, machine_now: datetime) -> None:

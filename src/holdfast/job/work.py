@@ -60,7 +60,7 @@ from holdfast.vault.storage import Below, open_storage
 
 
 class ItemMissingError(NotFoundError):
-    """A path that shall be restored is not in the recovery point."""
+    """Nothing of what shall be restored is in the recovery point."""
 
 
 def back_up(run: Run, work: BackupWork, host: Host, machine: MachineTime) -> Result:
@@ -167,14 +167,14 @@ def restore(run: Run, work: RestoreWork, host: Host, machine: MachineTime) -> Re
         point = _Point(repository, repository.snapshot(work.snapshot), run)
         run.progress = ProgressMade(bytes_total=work.bytes_expected)
         target = open_target(_spec(work.target, ticket.job_id, host), work.metadata, at=work.asked_at)
-        run.on_giving_up(target.abort)
+        run.on_giving_up(lambda: run.undo(target.abort))
         try:
             restored = _fill(run, work, repository, point, target)
             run.refuse_if_given_up()
             run.ask(Brought())
             ended = target.finish()
         except BaseException:
-            target.abort()
+            run.undo(target.abort)
             raise
     problems = (*(() if restored is None else restored.problems), *ended.problems)
     run.say_troubles(_troubles(problems))
@@ -201,9 +201,9 @@ def _fill(run: Run, work: RestoreWork, repository: Repository, point: "_Point", 
 def _restore_tree(
     run: Run, work: RestoreWork, repository: Repository, point: "_Point", landing: DirectoryLanding
 ) -> Restored:
-    for item in landing.items:
-        if not point.holds(item):
-            raise ItemMissingError(f"the recovery point holds nothing at {path_text(item)}; nothing was restored")
+    if landing.items and not any(point.holds(item) for item in landing.items):
+        missing = ", ".join(path_text(item) for item in landing.items)
+        raise ItemMissingError(f"the recovery point holds nothing at {missing}; nothing was restored")
 
     def report(progress: RestoreProgress) -> None:
         run.progress = ProgressMade(
