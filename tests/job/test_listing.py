@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from tests.job.builders import ACCOUNT, NOON, REGION, AJob
 
 from holdfast.database.connection import Database
@@ -90,3 +92,28 @@ def test_pages_show_each_job_once_although_new_ones_come_in_between(database: Da
         job.id for job in sorted(jobs, key=lambda job: (job.created_at, job.id), reverse=True)
     ]
     assert len({job.id for job in seen}) == len(seen)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "index"),
+    [
+        (replace(MINE, region=REGION), "job_account"),
+        (JobFilter(Kind.BACKUP, organization_id="o-1", region=REGION), "job_organization"),
+    ],
+)
+def test_a_page_is_read_from_an_index_in_its_order(sqlite_database: Database, wanted: JobFilter, index: str) -> None:
+    asked: list[tuple[str, Any]] = []
+
+    def remember(_connection: object, _cursor: object, statement: str, parameters: Any, *_more: object) -> None:
+        asked.append((statement, parameters))
+
+    with sqlite_database.reading() as tx:
+        sa.event.listen(tx, "before_cursor_execute", remember)
+        list_jobs(tx, wanted, after=Position(NOON, "j"))
+        sa.event.remove(tx, "before_cursor_execute", remember)
+        ((statement, parameters),) = asked
+        rows = tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        plan = "\n".join(row.detail for row in rows)
+    assert f"USING INDEX {index} " in plan
+    assert "created_at" in plan
+    assert "TEMP B-TREE" not in plan

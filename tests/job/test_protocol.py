@@ -20,7 +20,7 @@ from holdfast.job.channel import Channel, ChannelClosedError
 from holdfast.job.protocol import (
     LONGEST_LINE,
     BackupWork,
-    Commit,
+    Continue,
     FromMover,
     ProgressMade,
     ProtocolError,
@@ -91,7 +91,7 @@ def test_a_line_that_is_none_of_ours_is_refused_with_one_error(line: bytes) -> N
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        (b'{"say":"Commit","to":"me"}', None),
+        (b'{"say":"Continue","to":"me"}', None),
         (b'{"say":"Result"}', "nothing that is known"),
         (b'{"say":["Commit"]}', "nothing that is known"),
         (b'{"say":"Host"}', "Host lacks something"),
@@ -105,7 +105,7 @@ def test_a_line_that_is_none_of_ours_is_refused_with_one_error(line: bytes) -> N
 )
 def test_a_wrong_line_is_refused_by_what_is_wrong_with_it(line: bytes, words: str | None) -> None:
     if words is None:
-        assert to_mover(line) == Commit(), "what a newer one adds is ignored"
+        assert to_mover(line) == Continue(), "what a newer one adds is ignored"
         return
     with pytest.raises(ProtocolError, match=words):
         to_mover(line)

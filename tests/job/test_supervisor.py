@@ -1,5 +1,6 @@
 """Jobs from end to end, with the real engine, real movers and a real repository."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -155,18 +156,19 @@ def test_a_restore_goes_only_where_the_host_lets_it(world: World) -> None:
     assert not elsewhere.exists()
 
 
-def test_a_restore_of_something_that_the_point_does_not_hold_fails_and_leaves_nothing(world: World) -> None:
+def test_a_restore_of_nothing_that_the_point_holds_fails_and_of_something_says_what_is_missing(world: World) -> None:
     world.a_tree("www", files=2)
     target = world.root / "restored" / "www"
     with running(world) as supervisor:
         done = world.until_ended(world.backup("www"), tick=supervisor)
         metadata = {"newFileSystem": "true", "holdfast:target-url": f"file://{target}", "ItemsToRestore": '["/gone"]'}
         failed = world.until_ended(world.restore(done.recovery_point_id or "", **metadata), tick=supervisor)
-        metadata["ItemsToRestore"] = '["/file-0001"]'
+        metadata["ItemsToRestore"] = '["/file-0001", "/gone"]'
         restored = world.until_ended(world.restore(done.recovery_point_id or "", **metadata), tick=supervisor)
     assert (failed.state, failed.category) == (State.FAILED, Category.RESOURCE_NOT_FOUND)
     assert "/gone" in (failed.message or "")
-    assert restored.state is State.COMPLETED
+    assert (restored.state, restored.category) == (State.COMPLETED, Category.MISCELLANEOUS)
+    assert "/gone" in (restored.message or "")
     assert [found.name for found in target.iterdir()] == ["file-0001"]
 
 
@@ -182,3 +184,65 @@ def test_the_next_server_goes_on_with_what_the_last_one_left_running(world: Worl
         done = world.until_ended(job, tick=supervisor)
     assert (done.state, done.epoch) == (State.COMPLETED, 2)
     assert len(world.points()) == 1
+
+
+def test_a_job_that_outlives_its_completion_window_expires_and_commits_nothing(world: World) -> None:
+    world.a_tree("www", files=50, size=10_000)
+    world.read_bytes_per_second = 20_000
+    with running(world) as supervisor:
+        job = world.backup("www")
+        world.until(job, lambda found: found.bytes_done > 0, tick=supervisor)
+        world.pretend(job, complete_by=1)
+        expired = world.until_ended(job, tick=supervisor)
+    assert (expired.state, expired.message) == (State.EXPIRED, "Backup job expired before completion.")
+    assert world.repository().snapshots() == []
+
+
+def test_slow_work_around_a_backup_is_no_silence(world: World) -> None:
+    world.a_tree("www", files=2)
+    slow = world.silence + world.heartbeat
+
+    def take_long(*_anything: object) -> None:
+        MACHINE_TIME.wait(threading.Event(), slow.total_seconds())
+
+    world.make_ready = world.record = take_long
+    with running(world) as supervisor:
+        done = world.until_ended(world.backup("www"), tick=supervisor)
+    assert (done.state, done.epoch) == (State.COMPLETED, 1)
+
+
+def test_a_run_that_lost_its_job_during_slow_work_ends_without_a_word(world: World) -> None:
+    world.a_tree("www", files=2)
+    held, let_go = threading.Event(), threading.Event()
+
+    def hold(*_anything: object) -> None:
+        held.set()
+        let_go.wait(60)
+
+    world.record = hold
+    with running(world) as supervisor:
+        job = world.backup("www")
+        eventually(lambda: bool(supervisor.tick()) or held.is_set())
+        eventually(held.is_set)
+        with world.database.transaction() as tx:
+            taken = service.claim(
+                tx, job.id, 1, now=MACHINE_TIME.now(), machine_now=MACHINE_TIME.now(), mover="another process"
+            )
+        assert taken is not None
+        let_go.set()
+    present = world.job(job)
+    assert (present.state, present.epoch, present.mover) == (State.RUNNING, 2, "another process")
+    assert world.points() == []
+
+
+def test_a_supervisor_that_was_stopped_can_be_started_again(world: World) -> None:
+    world.a_tree("www", files=2)
+    supervisor = world.supervisor()
+    for _ in range(2):
+        supervisor.start()
+        try:
+            done = world.until_ended(world.backup("www"), tick=supervisor)
+            assert done.state is State.COMPLETED
+        finally:
+            supervisor.stop()
+    assert supervisor.movers == []

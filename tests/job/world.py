@@ -21,7 +21,7 @@ from holdfast.database.values import stamp, to_json
 from holdfast.job import service, store
 from holdfast.job.model import BackupRequest, Claim, Completed, Job, Kind, RestoreRequest, State
 from holdfast.job.protocol import BackupWork, Host, Place, RepositoryAccess, RestoreWork, Ticket
-from holdfast.job.supervisor import Duties, Preparation, Refusal, Supervisor
+from holdfast.job.supervisor import SILENT_BEATS, Duties, Preparation, Refusal, Supervisor
 from holdfast.repository.repository import Repository
 from holdfast.repository.storage import LocalStorage
 
@@ -43,12 +43,19 @@ class World:
     refuse: Refusal | None = None
     host_grants: tuple[HostGrant, ...] | None = None
     catalogue_is_broken: bool = False
+    make_ready: Callable[..., None] = lambda *_anything: None
+    record: Callable[..., None] = lambda *_anything: None
     machine: MachineTime = field(default_factory=SystemMachineTime)
 
     @property
     def data(self) -> Path:
         """What is backed up; a directory for each resource."""
         return self.root / "data"
+
+    @property
+    def silence(self) -> timedelta:
+        """After how long without a word a run counts as gone."""
+        return self.heartbeat * SILENT_BEATS
 
     @property
     def storage(self) -> Path:
@@ -89,7 +96,9 @@ class World:
             self.settings(),
             clock=SystemClock(),
             machine=self.machine,
-            duties=Duties(prepare=self.prepare, catalogue=self.catalogue),
+            duties=Duties(
+                prepare=self.prepare, make_ready=self.make_ready, record=self.record, catalogue=self.catalogue
+            ),
             host=Host("test-host", grants=grants, forbidden=(str(self.storage),)),
             executor=executor,
         )

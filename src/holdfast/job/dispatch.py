@@ -27,7 +27,7 @@ _LOOKED_AT: Final = 200
 """How many waiting jobs are read at a time."""
 
 _TOLD: Final = 1_000
-"""How many jobs are told in one pass that every mover of their site is busy."""
+"""How many of the next jobs of a lane are told that every mover is busy."""
 
 _PASSED_OVER: Final = 5_000
 """How many waiting jobs of one lane are looked at in one pass, at most."""
@@ -90,15 +90,18 @@ _WAITING = """
      LIMIT :limit
 """
 
-_HAND_OVER = text("UPDATE job SET dispatched_at = :machine_now, waiting_for = '' WHERE id = :id AND state = 'CREATED'")
+_HAND_OVER = text("""
+    UPDATE job SET dispatched_at = :machine_now, waiting_for = ''
+     WHERE id = :id AND state = 'CREATED' AND dispatched_at IS NULL
+ RETURNING id
+""")
 _WAITS = text("UPDATE job SET waiting_for = :waiting_for WHERE id = :id AND state = 'CREATED'")
 
 _WAIT_FOR_SITE = """
     UPDATE job SET waiting_for = 'site'
-     WHERE id IN (SELECT id FROM job
-                   WHERE state = 'CREATED' AND {kind} AND site = :site AND waiting_for = '' AND dispatched_at IS NULL
+     WHERE id IN (SELECT id FROM job WHERE state = 'CREATED' AND {kind} AND site = :site
                    ORDER BY priority, start_by, id LIMIT :limit)
-       AND state = 'CREATED'
+       AND state = 'CREATED' AND waiting_for = '' AND dispatched_at IS NULL
 """
 
 
@@ -133,13 +136,16 @@ def dispatch(tx: sa.Connection, lane: Lane, *, now: datetime, machine_now: datet
             continue
         if waits[row.id] == row.waiting_for:
             del waits[row.id]
-    if chosen:
-        tx.execute(_HAND_OVER, [{"id": job.job_id, "machine_now": stamp(machine_now)} for job in chosen])
+    handed_over = [
+        job
+        for job in chosen
+        if tx.execute(_HAND_OVER, {"id": job.job_id, "machine_now": stamp(machine_now)}).scalar_one_or_none()
+    ]
     if waits:
         tx.execute(_WAITS, [{"id": job_id, "waiting_for": waiting} for job_id, waiting in waits.items()])
     if len(chosen) >= free:
         tx.execute(text(_WAIT_FOR_SITE.format(kind=sort)), {"site": lane.site, "limit": _TOLD})
-    return chosen
+    return handed_over
 
 
 def _under_way(tx: sa.Connection) -> tuple[set[tuple[str, str, str]], Counter[str]]:

@@ -39,7 +39,8 @@ _POLLING_SECONDS: Final = 0.2
 _SPARE_THREADS: Final = 8
 _ENDED: Final = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 _UNDER_WAY: Final = ["ENQUEUED", "DELAYED", "PENDING"]
-_PURGE_BATCH: Final = 500
+PURGE_BATCH: Final = 500
+"""How many ended runs are removed at a time."""
 
 Body = Callable[[str, int], None]
 """Runs one job: takes its id and the epoch that it must still have."""
@@ -162,7 +163,7 @@ class Engine:
         rows = self._client.list_workflows(
             status=_ENDED,
             end_time=before.astimezone(UTC).isoformat(),
-            limit=_PURGE_BATCH,
+            limit=PURGE_BATCH,
             load_input=False,
             load_output=False,
         )

@@ -68,7 +68,7 @@ class Mover:
         listener.start()
         while (ticket := self._tickets.get()) is not None:
             self._idle.clear()
-            run = Run(ticket, self._say, self._machine)
+            run = Run(ticket, self._say, self._machine, die=_die)
             self._run = run
             try:
                 answer = self._do(run)
@@ -81,10 +81,10 @@ class Mover:
         try:
             return self._result(run)
         except (GivenUpError, CancelledError, SourceAbortedError) as error:
-            return GaveUp(str(error))
+            return GaveUp(run.reason or str(error))
         except Exception as error:  # whatever went wrong, the job has to hear of it
-            if run.is_given_up():
-                return GaveUp(str(error))
+            if run.reason is not None:
+                return GaveUp(run.reason)
             if not isinstance(error, HoldfastError):
                 log.exception("mover.unforeseen", job=run.ticket.job_id)
             return went_wrong(error)
@@ -124,8 +124,8 @@ class Mover:
                 self._tickets.put(message)
             case Continue():
                 pass
-            case Commit():
-                if run is not None:
+            case Commit(job_id, epoch):
+                if run is not None and (job_id, epoch) == (run.ticket.job_id, run.ticket.epoch):
                     run.answer(message)
             case Stop():
                 if run is not None:
@@ -154,6 +154,11 @@ class Mover:
         self._tickets.put(None)
         self._idle.wait(_LAST_SECONDS)
         os._exit(1)
+
+
+def _die() -> None:
+    """End this process and everything that it started, now."""
+    os.killpg(os.getpgid(0), signal.SIGKILL)
 
 
 def _take_pipes() -> tuple[int, int]:

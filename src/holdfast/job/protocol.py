@@ -141,7 +141,10 @@ class Continue:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """The snapshot may be written now."""
+    """The snapshot of this run, and of no other, may be written now."""
+
+    job_id: str
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)

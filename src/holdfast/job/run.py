@@ -31,10 +31,15 @@ class GivenUpError(HoldfastError):
 class Run:
     """One ticket being worked on. The worker's thread does the work, the listener's hears the supervisor."""
 
-    def __init__(self, ticket: Ticket, say: Callable[[FromMover], None], machine: MachineTime) -> None:
+    def __init__(
+        self, ticket: Ticket, say: Callable[[FromMover], None], machine: MachineTime, *, die: Callable[[], None]
+    ) -> None:
+        """Take the ticket, and how to speak. `die` ends the process and all that it started, at once."""
         self.ticket = ticket
         self.progress = ProgressMade()
         self._say = say
+        self._die = die
+        self._forsaken = False
         self._machine = machine
         self._heard_at = machine.monotonic()
         self._answers: queue.Queue[Commit | Stop] = queue.Queue()
@@ -45,8 +50,13 @@ class Run:
     # What the listener does
 
     def hear(self) -> None:
-        """Note that the supervisor is there."""
-        self._heard_at = self._machine.monotonic()
+        """Note that the supervisor is there.
+
+        Not if it had been silent for too long before: a process that was frozen finds lines that are old, and its job
+        may have been given to somebody else.
+        """
+        if not self.is_forsaken:
+            self._heard_at = self._machine.monotonic()
 
     def answer(self, answer: Commit | Stop) -> None:
         """Pass on what the supervisor said to the question whether to commit."""
@@ -59,8 +69,10 @@ class Run:
 
     @property
     def is_forsaken(self) -> bool:
-        """Whether the supervisor has been silent for so long that the job may have been given to somebody else."""
-        return self.silence > self.ticket.silence.total_seconds()
+        """Whether the supervisor was silent for so long that the job may have been given to somebody else."""
+        if not self._forsaken:
+            self._forsaken = self.silence > self.ticket.silence.total_seconds()
+        return self._forsaken
 
     def give_up(self, reason: str) -> None:
         """Make the work end; may come from any thread and more than once, the first reason counts."""
@@ -74,6 +86,11 @@ class Run:
             step()
 
     # What the worker does
+
+    @property
+    def reason(self) -> str | None:
+        """Why the work has to end; None if it may go on."""
+        return self._reason
 
     def is_given_up(self) -> bool:
         """Whether the work has to end."""
@@ -95,6 +112,15 @@ class Run:
             self._let_go.append(step)
         if given_up:
             step()
+
+    def undo(self, step: Callable[[], None]) -> None:
+        """Remove what this run has made, if the job is still its own; else leave it to the run that has the job now.
+
+        What is removed is found by its name, and by now that may be the other's.
+        """
+        if self.is_forsaken:
+            self._die()
+        step()
 
     def say_troubles(self, troubles: Sequence[Trouble]) -> None:
         """Report what is not as it should be, as far as lines and patience go."""

@@ -39,7 +39,8 @@ from holdfast.job.model import (
     stopped_by_user,
 )
 
-_BATCH: Final = 500
+BATCH: Final = 500
+"""How many jobs a sweep of windows ends at once, at most."""
 
 Catalogue = Callable[[sa.Connection, Job, Completed], None]
 """Makes what a completed job has made visible: inserts the recovery point, in the transaction that ends the job."""
@@ -301,7 +302,7 @@ def request_stop(tx: sa.Connection, job: Job, *, now: datetime, machine_now: dat
     return stopped
 
 
-def expire_unstarted(tx: sa.Connection, *, now: datetime, machine_now: datetime, limit: int = _BATCH) -> int:
+def expire_unstarted(tx: sa.Connection, *, now: datetime, machine_now: datetime, limit: int = BATCH) -> int:
     """End waiting jobs whose start window has closed, each saying what it was waiting for; return how many."""
     overdue = store.overdue_to_start(tx, now=now, limit=limit)
     for job, resource_busy in overdue:
@@ -313,7 +314,7 @@ def expire_unstarted(tx: sa.Connection, *, now: datetime, machine_now: datetime,
     return len(overdue)
 
 
-def stop_overdue(tx: sa.Connection, *, now: datetime, limit: int = _BATCH) -> int:
+def stop_overdue(tx: sa.Connection, *, now: datetime, limit: int = BATCH) -> int:
     """Tell running jobs whose completion window has closed to stop; return how many."""
     overdue = store.overdue_to_complete(tx, now=now, limit=limit)
     aborting = [

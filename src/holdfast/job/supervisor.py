@@ -20,7 +20,7 @@ from holdfast.core.settings import Settings
 from holdfast.database.connection import Database
 from holdfast.job import dispatch, service
 from holdfast.job.dispatch import Lane
-from holdfast.job.engine import Engine
+from holdfast.job.engine import PURGE_BATCH, Engine
 from holdfast.job.model import (
     Category,
     Claim,
@@ -58,10 +58,11 @@ log = structlog.get_logger()
 SILENT_BEATS: Final = 4
 """After so many beats without a word a run may be taken over."""
 
-_KEEP_RUNS: Final = timedelta(hours=1)
+_KEEP_RUNS: Final = timedelta(minutes=5)
 _HAND_OVER_AGAIN: Final = timedelta(minutes=1)
 _TICK_SECONDS: Final = 1.0
 _HOUSEKEEPING_TICKS: Final = 30
+_MOST_BATCHES: Final = 40
 _MOST_STORED_TROUBLES: Final = 1_000
 
 
@@ -165,9 +166,7 @@ class Supervisor:
         if self._engine is None:
             raise RuntimeError("the supervisor was not started")
         now, machine_now = self._clock.now(), self._machine.now()
-        with self._database.transaction() as tx:
-            service.expire_unstarted(tx, now=now, machine_now=machine_now)
-            service.stop_overdue(tx, now=now)
+        self._close_windows(now, machine_now)
         handed_over = 0
         with self._database.transaction() as tx:
             stale = dispatch.reap(tx, machine_now=machine_now, silence=self._silence)
@@ -182,8 +181,18 @@ class Supervisor:
         self._ticks += 1
         if self._ticks % _HOUSEKEEPING_TICKS == 0:
             self._take_back(before=machine_now - _HAND_OVER_AGAIN)
-            self._engine.purge(before=machine_now - _KEEP_RUNS)
+            for _ in range(_MOST_BATCHES):
+                if self._engine.purge(before=machine_now - _KEEP_RUNS) < PURGE_BATCH:
+                    break
         return handed_over + len(stale)
+
+    def _close_windows(self, now: datetime, machine_now: datetime) -> None:
+        for _ in range(_MOST_BATCHES):  # each in a transaction of its own, so that others get in between
+            with self._database.transaction() as tx:
+                expired = service.expire_unstarted(tx, now=now, machine_now=machine_now)
+                stopped = service.stop_overdue(tx, now=now)
+            if max(expired, stopped) < service.BATCH:
+                return
 
     def _take_back(self, *, before: datetime) -> None:
         if self._engine is None:
@@ -415,7 +424,7 @@ class _Conversation:
             case ReadyToCommit(brought, adopting):
                 prepared = self._claim.prepared if adopting else self._prepared(brought)
                 if self._supervisor.may_commit(self._claim, prepared):
-                    self._mover.send(Commit())
+                    self._mover.send(Commit(self._claim.job.id, self._claim.epoch))
                 else:
                     self._take_orders(State.ABORTING)
             case Result():

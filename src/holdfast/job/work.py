@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Final
 
@@ -32,6 +33,7 @@ from holdfast.job.protocol import (
 from holdfast.job.run import Run
 from holdfast.repository.entry import Kind, Problem, path_text
 from holdfast.repository.key_file import NoRepositoryError, WrongPasswordError
+from holdfast.repository.lock import take_lock
 from holdfast.repository.pack import BlobKind
 from holdfast.repository.parent import ParentTree
 from holdfast.repository.repository import Repository
@@ -49,6 +51,7 @@ from holdfast.source.protocol import (
     SourceReport,
     SourceSecret,
     SourceSpec,
+    Target,
     TargetOccupiedError,
     ToolMissingError,
 )
@@ -57,7 +60,7 @@ from holdfast.vault.storage import Below, open_storage
 
 
 class ItemMissingError(NotFoundError):
-    """A path that shall be restored is not in the recovery point."""
+    """Nothing of what shall be restored is in the recovery point."""
 
 
 def back_up(run: Run, work: BackupWork, host: Host, machine: MachineTime) -> Result:
@@ -157,24 +160,22 @@ def restore(run: Run, work: RestoreWork, host: Host, machine: MachineTime) -> Re
     ticket = run.ticket
     repository = _open(ticket.repository, host, machine)
     repository.unlock()
-    point = _Point(repository, repository.snapshot(work.snapshot), run)
-    run.progress = ProgressMade(bytes_total=work.bytes_expected)
-    target = open_target(_spec(work.target, ticket.job_id, host), work.metadata, at=work.asked_at)
-    run.on_giving_up(target.abort)
-    ended: SourceReport | None = None
-    try:
-        landing = target.begin()
-        restored: Restored | None = None
-        if isinstance(landing, DirectoryLanding):
-            restored = _restore_tree(run, work, repository, point, landing)
-        else:
-            landing.fill(point)
-        run.refuse_if_given_up()
-        run.ask(Brought())
-        ended = target.finish()
-    finally:
-        if ended is None:
-            target.abort()
+    with ExitStack() as stack:
+        # While it is held, nothing is swept away that the target has yet to read.
+        lock = take_lock(repository.storage, repository.box, exclusive=False, host_id=host.name, machine=machine)
+        stack.callback(lock.release)
+        point = _Point(repository, repository.snapshot(work.snapshot), run)
+        run.progress = ProgressMade(bytes_total=work.bytes_expected)
+        target = open_target(_spec(work.target, ticket.job_id, host), work.metadata, at=work.asked_at)
+        run.on_giving_up(lambda: run.undo(target.abort))
+        try:
+            restored = _fill(run, work, repository, point, target)
+            run.refuse_if_given_up()
+            run.ask(Brought())
+            ended = target.finish()
+        except BaseException:
+            run.undo(target.abort)
+            raise
     problems = (*(() if restored is None else restored.problems), *ended.problems)
     run.say_troubles(_troubles(problems))
     brought = Brought(
@@ -189,12 +190,20 @@ def restore(run: Run, work: RestoreWork, host: Host, machine: MachineTime) -> Re
     return Result(brought, created_resource=_text(ended.facts.get("restored_to")))
 
 
+def _fill(run: Run, work: RestoreWork, repository: Repository, point: "_Point", target: Target) -> Restored | None:
+    landing = target.begin()
+    if isinstance(landing, DirectoryLanding):
+        return _restore_tree(run, work, repository, point, landing)
+    landing.fill(point)
+    return None
+
+
 def _restore_tree(
     run: Run, work: RestoreWork, repository: Repository, point: "_Point", landing: DirectoryLanding
 ) -> Restored:
-    for item in landing.items:
-        if not point.holds(item):
-            raise ItemMissingError(f"the recovery point holds nothing at {path_text(item)}; nothing was restored")
+    if landing.items and not any(point.holds(item) for item in landing.items):
+        missing = ", ".join(path_text(item) for item in landing.items)
+        raise ItemMissingError(f"the recovery point holds nothing at {missing}; nothing was restored")
 
     def report(progress: RestoreProgress) -> None:
         run.progress = ProgressMade(
