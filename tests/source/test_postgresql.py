@@ -16,8 +16,10 @@ from tests.source.contract import SourceContract, children, descriptors, opened_
 from holdfast.core.settings import HostGrant
 from holdfast.repository.chunk import ChunkClass
 from holdfast.repository.entry import Entry, Problem
+from holdfast.source.location import location
 from holdfast.source.postgresql.child import password_line
 from holdfast.source.postgresql.description import dump_name, from_bytes
+from holdfast.source.postgresql.server import address
 from holdfast.source.postgresql.tools import choose_tools
 from holdfast.source.protocol import (
     Consistency,
@@ -226,6 +228,22 @@ def test_a_password_never_travels_unprotected(mode: str) -> None:
     )
     with pytest.raises(OptionRefusedError, match="unprotected"):
         open_source(spec)
+
+
+@pytest.mark.parametrize(
+    ("url", "mode", "roots"),
+    [
+        ("postgresql://db.internal/shop", "verify-full", "/etc/own-roots.pem"),
+        ("postgresql://db.internal/shop?sslmode=verify-ca", "verify-ca", "/etc/own-roots.pem"),
+        ("postgresql://db.internal/shop?sslmode=require", "require", None),
+        ("postgresql://localhost/shop", "prefer", None),
+        ("postgresql://%2Frun%2Fpostgresql/shop?sslmode=disable", "disable", None),
+    ],
+)
+def test_a_servers_identity_is_proven_unless_it_is_this_machine(url: str, mode: str, roots: str | None) -> None:
+    spec = SourceSpec(url, "RDS", secret=SourceSecret("u", "p"), certificates="/etc/own-roots.pem")
+    where, _ = address(spec, location(url))
+    assert (where.parameters()["sslmode"], where.parameters().get("sslrootcert")) == (mode, roots)
 
 
 def test_a_server_without_tls_is_not_spoken_to_when_tls_is_asked_for(server: Server, make_database: Make) -> None:
