@@ -73,9 +73,18 @@ class Server:
         with self.connect() as connection:
             return {row[0] for row in connection.execute("SELECT rolname FROM pg_roles")}
 
-    def backends(self, job: str) -> int:
-        """Return how many connections of a job there are."""
-        return int(self.ask("postgres", f"SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE '%{job}%'"))
+    def backends(self, job: str, *, expected: int = 0) -> int:
+        """Return how many connections of a job there are, once they are as many as expected, or after a while."""
+        asked = f"SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE '%{job}%'"
+        found = -1
+        with self.connect() as connection:
+            for _ in range(200):
+                row = connection.execute(asked.encode()).fetchone()
+                found = -1 if row is None else int(row[0])
+                if found == expected:
+                    break
+                connection.execute("SELECT pg_sleep(0.05)")  # one that was closed takes a moment to be gone
+        return found
 
 
 def _free_port() -> int:

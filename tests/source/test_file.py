@@ -3,6 +3,7 @@
 import os
 import socket
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from tests.source.contract import SourceContract, read_all, read_content
 
 from holdfast.core.settings import HostGrant
 from holdfast.repository.chunk import ChunkClass
-from holdfast.repository.entry import Entry, Kind, Noticed, Problem
+from holdfast.repository.entry import Entry, Kept, Kind, Noticed, Problem, UnreadableError
+from holdfast.repository.repository import Repository
+from holdfast.repository.storage import MemoryStorage
 from holdfast.source.location import file_location
 from holdfast.source.protocol import (
     Consistency,
@@ -239,11 +242,18 @@ def test_a_single_file_that_is_lost_is_not_proven(tree: Path, change: object) ->
 
 
 def test_a_single_file_that_cannot_be_read_is_not_proven(tree: Path) -> None:
+    repository = Repository.create(MemoryStorage(), "password", host_id="test", at=datetime(2026, 3, 1, tzinfo=UTC))
+    first = open_source(a_spec(tree / "index"))
+    written = repository.write(first.entries(), at=datetime(2026, 3, 1, tzinfo=UTC))
+    first.finish()
     source = open_source(a_spec(tree / "index"))
-    for item in source.entries():
+    for entry in source.entries(repository.parent(written.snapshot_id)):
+        assert isinstance(entry, Entry)
+        assert isinstance(entry.content, Kept)
+        # The blobs of the parent are gone, say, so the file itself has to be read, and cannot be.
         (tree / "index").unlink()
-        with pytest.raises(Exception, match="vanished"):
-            read_content(item.content)  # type: ignore[union-attr]  # an entry
+        with pytest.raises(UnreadableError, match="vanished"):
+            list(entry.content.otherwise.read())
     with pytest.raises(SourceIncompleteError, match="could not be read: vanished"):
         source.finish()
     source.abort()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -169,6 +170,40 @@ def test_an_abort_removes_what_was_made_and_nothing_else(tmp_path: Path) -> None
     assert names(tmp_path) == {b"empty"}
     assert names(tmp_path / "empty") == set()
     assert opened_since(open_files) == []
+
+
+def test_an_abort_from_another_thread_leaves_the_directory_to_its_writer(tmp_path: Path) -> None:
+    spec = a_spec(tmp_path / "restored", tmp_path)
+
+    def bring(descriptor: int) -> None:
+        stopper = threading.Thread(target=target.abort)
+        stopper.start()
+        stopper.join()
+        bring_tree(descriptor)
+
+    target = open_target(spec, new(spec.url), at=AT)
+    landing = target.begin()
+    assert isinstance(landing, DirectoryLanding)
+    bring(landing.descriptor)
+    with pytest.raises(TargetFailedError, match="was given up"):
+        target.finish()
+    target.abort()
+    assert names(tmp_path) == set()
+
+
+def test_what_cannot_be_removed_hides_no_other_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = a_spec(tmp_path / "restored", tmp_path)
+
+    def bring(_descriptor: int) -> None:
+        monkeypatch.setattr("shutil.rmtree", _refuse)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restore(spec, new(spec.url), bring)
+
+
+def _refuse(*_arguments: object, **_named: object) -> None:
+    raise PermissionError(1, "Operation not permitted")
 
 
 def test_an_abort_follows_no_link_out(tmp_path: Path) -> None:

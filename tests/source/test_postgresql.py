@@ -16,8 +16,10 @@ from tests.source.contract import SourceContract, children, descriptors, opened_
 from holdfast.core.settings import HostGrant
 from holdfast.repository.chunk import ChunkClass
 from holdfast.repository.entry import Entry, Problem
+from holdfast.source.location import location
 from holdfast.source.postgresql.child import password_line
 from holdfast.source.postgresql.description import dump_name, from_bytes
+from holdfast.source.postgresql.server import address
 from holdfast.source.postgresql.tools import choose_tools
 from holdfast.source.protocol import (
     Consistency,
@@ -228,6 +230,22 @@ def test_a_password_never_travels_unprotected(mode: str) -> None:
         open_source(spec)
 
 
+@pytest.mark.parametrize(
+    ("url", "mode", "roots"),
+    [
+        ("postgresql://db.internal/shop", "verify-full", "/etc/own-roots.pem"),
+        ("postgresql://db.internal/shop?sslmode=verify-ca", "verify-ca", "/etc/own-roots.pem"),
+        ("postgresql://db.internal/shop?sslmode=require", "require", None),
+        ("postgresql://localhost/shop", "prefer", None),
+        ("postgresql://%2Frun%2Fpostgresql/shop?sslmode=disable", "disable", None),
+    ],
+)
+def test_a_servers_identity_is_proven_unless_it_is_this_machine(url: str, mode: str, roots: str | None) -> None:
+    spec = SourceSpec(url, "RDS", secret=SourceSecret("u", "p"), certificates="/etc/own-roots.pem")
+    where, _ = address(spec, location(url))
+    assert (where.parameters()["sslmode"], where.parameters().get("sslrootcert")) == (mode, roots)
+
+
 def test_a_server_without_tls_is_not_spoken_to_when_tls_is_asked_for(server: Server, make_database: Make) -> None:
     with pytest.raises(SourceUnreadableError, match="does not support SSL"):
         open_source(server.spec(make_database(), sslmode="require"))
@@ -309,7 +327,7 @@ def test_an_abort_in_the_middle_of_a_dump_leaves_no_backend(server: Server, make
     assert isinstance(dump, Entry)
     pieces = dump.content.read()  # type: ignore[union-attr]  # nothing is kept without a parent
     next(pieces)
-    assert server.backends(spec.job) == 2
+    assert server.backends(spec.job, expected=2) == 2
     source.abort()
     assert server.backends(spec.job) == 0
     with pytest.raises(SourceAbortedError):
@@ -459,9 +477,9 @@ def test_a_database_whose_names_have_no_encoding_is_read(server: Server, make_da
         host="127.0.0.1", port=server.port, dbname=name, user="postgres", password=PASSWORD, autocommit=True
     ) as connection:
         connection.execute("SET client_encoding = 'LATIN1'")
-        connection.execute(b'CREATE TABLE "caf\xe9" (x int)')
+        connection.execute(b'CREATE TABLE "ol\xe9" (x int)')
     files, _, _ = back_up(server.spec(name))
-    assert [table.name for table in from_bytes(files[b"holdfast.json"]).facts.tables] == ["caf\xe9"]
+    assert [table.name for table in from_bytes(files[b"holdfast.json"]).facts.tables] == ["ol\xe9"]
 
 
 def test_the_description_says_what_a_restore_needs(server: Server, make_database: Make, role: Make) -> None:

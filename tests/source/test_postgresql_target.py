@@ -1,6 +1,7 @@
 """Restoring PostgreSQL databases, on a real server: what was backed up comes back, or nothing does."""
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from holdfast.source.postgresql.description import DescriptionDamagedError
 from holdfast.source.protocol import (
     NotGrantedError,
     OptionRefusedError,
+    SourceAbortedError,
     SourceReport,
     SourceSpec,
     TargetFailedError,
@@ -373,3 +375,34 @@ def test_nothing_is_proven_that_was_not_restored(server: Server, new_name: str) 
     target.abort()
     target.abort()
     assert new_name not in server.databases()
+
+
+class StoppedPoint(PointInMemory):
+    """A point that is read while somebody gives the restore up."""
+
+    def __init__(self, files: dict[tuple[bytes, ...], bytes], give_up: Callable[[], None]) -> None:
+        super().__init__(files)
+        self._give_up = give_up
+
+    def read(self, path: tuple[bytes, ...]) -> Iterator[bytes]:
+        for number, piece in enumerate(super().read(path)):
+            yield piece
+            if path[0] == b"databases" and number == 3:
+                stopper = threading.Thread(target=self._give_up)
+                stopper.start()
+                stopper.join()
+
+
+def test_an_abort_from_another_thread_ends_the_restore(server: Server, point: PointInMemory, new_name: str) -> None:
+    spec = server.spec(new_name)
+    open_files = descriptors()
+    target = open_target(spec, {"holdfast:target-url": spec.url}, at=NOON)
+    landing = target.begin()
+    with pytest.raises(SourceAbortedError):
+        landing.fill(StoppedPoint(point.files, target.abort))  # type: ignore[union-attr]  # a stream
+    with pytest.raises(TargetFailedError):
+        target.finish()
+    target.abort()
+    assert new_name not in server.databases()
+    assert server.backends(spec.job) == 0
+    assert opened_since(open_files) == []

@@ -14,18 +14,23 @@ import threading
 from collections.abc import Mapping
 from datetime import datetime
 
+import structlog
+
 from holdfast.repository.entry import Problem, path_text
 from holdfast.source.confined import make_granted
 from holdfast.source.location import Location, location
 from holdfast.source.protocol import (
     DirectoryLanding,
     OptionRefusedError,
+    SourceError,
     SourceReport,
     SourceSpec,
     TargetFailedError,
     TargetOccupiedError,
 )
 from holdfast.source.restore_metadata import FileRestore, directory_name, file_restore
+
+log = structlog.get_logger()
 
 _STAGING = b".holdfast-restore-"
 _NAMED = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -50,7 +55,8 @@ class FileTarget:
         if not re.fullmatch(r"[A-Za-z0-9-]+", spec.job):
             raise OptionRefusedError("a restore needs the id of its job")
         self._staging = _STAGING + spec.job.encode()
-        self._guard = threading.Lock()
+        self._aborted = threading.Event()
+        self._filled_by: int | None = None
         self._target: int | None = None
         self._landing: int | None = None
         self._made = False
@@ -63,6 +69,7 @@ class FileTarget:
             NotGrantedError: the host grants no restore there.
             TargetOccupiedError: it exists and holds something.
         """
+        self._filled_by = threading.get_ident()
         self._target, self._made = make_granted(
             self._place, grants=self._spec.grants, forbidden=self._spec.forbidden, may_hold=self._staging
         )
@@ -75,12 +82,12 @@ class FileTarget:
         return DirectoryLanding(self._landing, self._wanted.items)
 
     def finish(self) -> SourceReport:
-        """Move everything up to where it belongs, durably.
+        """Move everything up to where it belongs.
 
         Raises:
             TargetFailedError: something is in the way that was not there before, or the disk refuses.
         """
-        if self._target is None or self._landing is None:
+        if self._target is None or self._landing is None or self._aborted.is_set():
             raise TargetFailedError("the restore was not begun, or was given up")
         missing = [item for item in self._wanted.items if not _holds(self._landing, item)]
         if missing and len(missing) == len(self._wanted.items):
@@ -106,16 +113,25 @@ class FileTarget:
         )
 
     def abort(self) -> None:
-        """Remove what was restored so far, and the directory if it was made for this and nothing else is in it."""
-        with self._guard:
-            target = self._target
-            if target is None:
-                return
-            # Once the first name is moved up, the target holds what cannot be told from other people's files.
-            if self._moved == 0:
+        """Remove what was restored so far, and the directory if it was made for this and nothing else is in it.
+
+        From another thread than the one that fills the directory it only forbids to finish: that one still writes, and
+        has to stop and call this itself.
+        """
+        self._aborted.set()
+        if self._filled_by not in (None, threading.get_ident()):
+            return
+        target = self._target
+        if target is None:
+            return
+        # Once the first name is moved up, the target holds what cannot be told from other people's files.
+        if self._moved == 0:
+            try:
                 self._remove_staging(target)
                 if self._made:
                     self._remove_target(target)
+            except SourceError as error:
+                log.warning("source.restore_not_removed", target=self._place.key, error=str(error))
         self._let_go()
 
     def _dress(self, target: int) -> None:
@@ -158,9 +174,8 @@ class FileTarget:
             os.close(above)
 
     def _let_go(self) -> None:
-        with self._guard:
-            descriptors = [fd for fd in (self._target, self._landing) if fd is not None]
-            self._target = self._landing = None
+        descriptors = [fd for fd in (self._target, self._landing) if fd is not None]
+        self._target = self._landing = None
         for descriptor in descriptors:
             os.close(descriptor)
 

@@ -220,7 +220,7 @@ Landing = DirectoryLanding | StreamLanding
 
 
 class Target(Protocol):
-    """One place that a restore fills. Used by one thread; `abort` may come from any while a stream is taken in."""
+    """One place that a restore fills. Used by one thread; `abort` may come from any."""
 
     def begin(self) -> Landing:
         """Make the place where the restore lands, and say what kind of place it is.
@@ -240,8 +240,10 @@ class Target(Protocol):
         ...
 
     def abort(self) -> None:
-        """Remove what this target made, and only that; may be called more than once.
+        """Remove what this target made, and only that; may be called at any time and more than once.
 
-        Whoever writes into a `DirectoryLanding` has to have stopped before.
+        From another thread it stops a stream that is being taken in, and forbids to finish; the thread that fills the
+        target calls it again when it has stopped, and only then is a `DirectoryLanding` removed. What cannot be removed
+        is logged.
         """
         ...

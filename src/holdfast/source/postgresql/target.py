@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import psycopg
+import structlog
 from psycopg import sql
 
 from holdfast.core.errors import NotFoundError
@@ -31,6 +32,7 @@ from holdfast.source.protocol import (
     OptionRefusedError,
     PointReader,
     SourceAbortedError,
+    SourceError,
     SourceMissingError,
     SourceReport,
     SourceSpec,
@@ -41,6 +43,8 @@ from holdfast.source.protocol import (
     ToolMissingError,
 )
 from holdfast.source.restore_metadata import database_restore
+
+log = structlog.get_logger()
 
 _MAINTENANCE: Final = ("postgres", "template1")
 
@@ -70,6 +74,7 @@ class PostgresqlTarget:
         self._tools = spec.tools
         self._mark = f"being restored by Holdfast, job {spec.job}; not complete"
         self._guard = threading.Lock()
+        self._cleaning = threading.Lock()
         self._aborted = threading.Event()
         self._child: Child | None = None
         self._made = False
@@ -168,6 +173,13 @@ class PostgresqlTarget:
             child = self._child
         if child is not None:
             child.stop()
+        with self._cleaning:
+            try:
+                self._clean()
+            except SourceError as error:
+                log.warning("source.restore_not_removed", target=self._place.key, error=str(error))
+
+    def _clean(self) -> None:
         if not self._made and not self._roles_made:
             return
         with self._maintenance() as connection:
