@@ -14,6 +14,7 @@ from tests.vault.builders import (
     DAY,
     NOON,
     REGION,
+    StillMachine,
     a_custody,
     a_repository,
     a_vault,
@@ -23,7 +24,6 @@ from tests.vault.builders import (
     opened,
 )
 
-from holdfast.core.clock import ManualMachineTime
 from holdfast.core.settings import Mode
 from holdfast.database.connection import Database
 from holdfast.key.service import create_key, set_enabled
@@ -50,7 +50,7 @@ class House:
 
     database: Database
     custody: Custody
-    machine: ManualMachineTime
+    machine: StillMachine
     keeper: Housekeeper
     vault: Vault
 
@@ -78,7 +78,7 @@ class House:
 
 
 def a_house(database: Database, custody: Custody) -> House:
-    machine = ManualMachineTime(NOON)
+    machine = StillMachine(NOON)
     return House(database, custody, machine, Housekeeper(database, custody, machine), a_vault(database, custody))
 
 
@@ -303,7 +303,7 @@ def test_a_vault_whose_key_is_disabled_is_left_alone(sqlite_database: Database, 
     custody = a_custody(tmp_path / "storage")
     with sqlite_database.transaction() as tx:
         key = create_key(tx, custody.root_key, ACCOUNT, REGION, now=NOON)
-    machine = ManualMachineTime(NOON)
+    machine = StillMachine(NOON)
     vault = a_vault(sqlite_database, custody, key_arn=key.arn)
     house = House(sqlite_database, custody, machine, Housekeeper(sqlite_database, custody, machine), vault)
     point = house.back_up(lifecycle=Lifecycle(delete_after_days=1))

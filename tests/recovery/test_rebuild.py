@@ -15,6 +15,7 @@ from tests.vault.builders import (
     RECOVERY,
     REGION,
     TREE,
+    StillMachine,
     a_custody,
     a_repository,
     a_vault,
@@ -24,7 +25,6 @@ from tests.vault.builders import (
     opened,
 )
 
-from holdfast.core.clock import ManualMachineTime
 from holdfast.core.seal import RootKey
 from holdfast.database.connection import Database
 from holdfast.key.service import create_key
@@ -119,7 +119,7 @@ def catalogue(database: Database, *, without: str = "") -> dict[str, list[dict[s
 
 
 def rebuilt(database: Database, custody: Custody, **more: Any) -> Rebuilt:
-    return rebuild(database, custody, now=NOON + DAY, machine=ManualMachineTime(NOON), **more)
+    return rebuild(database, custody, now=NOON + DAY, machine=StillMachine(NOON), **more)
 
 
 def contents(database: Database, custody: Custody, point: RecoveryPoint) -> list[tuple[bytes, ...]]:

@@ -1,7 +1,8 @@
 """Vaults, storages and recovery points for tests, with everything that is not the point filled in."""
 
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +24,7 @@ from holdfast.vault.custody import Custody
 from holdfast.vault.model import Vault
 from holdfast.vault.repositories import RepositoryAccess
 from holdfast.vault.service import create_vault
-from holdfast.vault.storage import Below, open_storage
+from holdfast.vault.storage import Below
 from holdfast.vault.store import RepositoryRow
 
 NOON: Final = datetime(2026, 3, 1, 12, 0, 0, 123_000, tzinfo=UTC)
@@ -35,6 +36,14 @@ ROOT_KEY: Final = RootKey(bytes(range(32)))
 RECOVERY: Final[RecoveryPair] = generate_recovery_pair()
 ROLE: Final = f"arn:aws:iam::{ACCOUNT}:role/Backup"
 TREE: Final = f"arn:aws:elasticfilesystem:{REGION}:{ACCOUNT}:file-system/fs-1"
+
+
+class StillMachine(ManualMachineTime):
+    """Machine time that stands still until it is moved, also while somebody waits."""
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        """Wait for `event`; a lock's refresher waits so until the lock is released."""
+        return event.wait(seconds)
 
 
 def a_custody(
@@ -65,7 +74,7 @@ def a_repository(
     """A repository that exists in storage, open."""
     with database.transaction() as tx:
         row = repositories.repository_for(tx, custody, vault, source_account, now=NOON)
-    machine = ManualMachineTime(NOON)
+    machine = StillMachine(NOON)
     row = repositories.prepare_repository(database, custody, row.id, host_id="test", machine=machine, now=NOON)
     with database.reading() as tx:
         access = repositories.access_for_job(tx, custody, row.id)
@@ -74,10 +83,8 @@ def a_repository(
 
 def opened(custody: Custody, access: RepositoryAccess) -> Repository:
     """The repository that an access leads to, as a mover opens it."""
-    storage = open_storage(replace(custody.settings.storages["local"], url=access.storage_url))
-    return Repository.open(
-        Below(storage, access.path), access.password, host_id="test", machine=ManualMachineTime(NOON)
-    )
+    storage = Below(custody.storage("local"), access.path)
+    return Repository.open(storage, access.password, host_id="test", machine=StillMachine(NOON))
 
 
 def entries(texts: Sequence[str] = ("hello",)) -> list[Entry]:

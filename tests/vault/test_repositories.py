@@ -7,9 +7,19 @@ import threading
 from pathlib import Path
 
 import pytest
-from tests.vault.builders import ACCOUNT, NOON, OTHER, RECOVERY, REGION, a_custody, a_repository, a_vault, entries
+from tests.vault.builders import (
+    ACCOUNT,
+    NOON,
+    OTHER,
+    RECOVERY,
+    REGION,
+    StillMachine,
+    a_custody,
+    a_repository,
+    a_vault,
+    entries,
+)
 
-from holdfast.core.clock import ManualMachineTime
 from holdfast.core.errors import InvalidInputError
 from holdfast.core.seal import RootKey
 from holdfast.database.connection import Database
@@ -23,7 +33,7 @@ from holdfast.vault.custody import Custody
 from holdfast.vault.repositories import KEY_FILE, KeyFileDamagedError, RepositoryAccess
 from holdfast.vault.storage import Below
 
-MACHINE = ManualMachineTime(NOON)
+MACHINE = StillMachine(NOON)
 
 
 @pytest.fixture

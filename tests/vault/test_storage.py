@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 from tests.repository.storage_contract import StorageContract
 from tests.repository.weed import ADMIN, SECRET, Weed, running_weed
-from tests.vault.builders import DAY, NOON, a_custody, a_vault, back_up
+from tests.vault.builders import DAY, NOON, StillMachine, a_custody, a_vault, back_up
 
-from holdfast.core.clock import ManualMachineTime
 from holdfast.core.ids import new_uuid
 from holdfast.core.settings import StorageSettings
 from holdfast.database.connection import Database
@@ -77,8 +76,8 @@ def test_a_vault_lives_its_whole_life_in_a_bucket_and_is_rebuilt_from_it(
     kept = back_up(sqlite_database, custody, vault, texts=["other"]).point
     with sqlite_database.transaction() as tx:
         delete_point(tx, custody, vault, gone.arn, now=NOON)
-    done = Housekeeper(sqlite_database, custody, ManualMachineTime(NOON)).keep(now=NOON + 7 * DAY)
+    done = Housekeeper(sqlite_database, custody, StillMachine(NOON)).keep(now=NOON + 7 * DAY)
     assert (done.purged, done.trouble) == (1, {})
-    assert rebuild(empty_database, custody, now=NOON, machine=ManualMachineTime(NOON)).is_sound
+    assert rebuild(empty_database, custody, now=NOON, machine=StillMachine(NOON)).is_sound
     with empty_database.reading() as tx:
         assert points_of_vault(tx, vault.id) == [kept]

@@ -148,14 +148,15 @@ def _print(found: Rebuilt, administrator: dict[str, str] | None) -> None:
             str(vault.holds),
             vault.locked or "none",
             f"{vault.records} ({vault.behind} new to the database)" if vault.behind else str(vault.records),
-            "yes" if vault.is_sound else "NO",
+            "left out: never finished" if vault.unfinished else "yes" if vault.is_sound else "NO",
         )
     Console(soft_wrap=True).print(table)
     for vault in found.vaults:
         for line in _findings(vault):
             print(f"{vault.name or vault.id}: {line}")
     points = sum(vault.points for vault in found.vaults)
-    print(f"{points} recovery points in {len(found.vaults)} vaults are back")
+    back = sum(not vault.unfinished for vault in found.vaults)
+    print(f"{points} recovery points in {back} vaults are back")
     if found.accounts:
         print(
             f"accounts made anew: {', '.join(found.accounts)}; names, users, roles, policies and the organization are "

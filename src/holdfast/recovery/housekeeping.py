@@ -311,13 +311,15 @@ class Housekeeper:
             access = access_for_job(tx, self.custody, repository_id)
             row = vaults.find_repository(tx, repository_id)
         storage = self.custody.storage(row.storage if row is not None else "")
-        return Repository.open(
+        repository = Repository.open(
             Below(storage, access.path),
             access.password,
             host_id=_HOST,
             machine=self.machine,
             lock_wait=timedelta(seconds=1),
         )
+        repository.unlock()  # of those whose holders are gone, or nothing could ever be forgotten here again
+        return repository
 
 
 def keep_points(database: Database, custody: Custody, *, now: datetime, machine: MachineTime) -> Kept:

@@ -16,7 +16,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from holdfast.core.clock import MachineTime
-from holdfast.core.errors import HoldfastError, InvalidInputError
+from holdfast.core.errors import AlreadyExistsError, HoldfastError, InvalidInputError
 from holdfast.database.connection import Database
 from holdfast.organization.service.accounts import find_account, register_account
 from holdfast.recovery.catch_up import BroughtIn, bring_in
@@ -39,6 +39,10 @@ class NothingToRebuildError(InvalidInputError):
     """The storages hold no vault."""
 
 
+class NameTakenError(AlreadyExistsError):
+    """Two vaults of one account and region have one name, and something in them."""
+
+
 @dataclass(slots=True)
 class VaultRebuilt:
     """What became of one vault."""
@@ -52,6 +56,8 @@ class VaultRebuilt:
     behind: int = 0
     """Records that the database did not know, where it knew the vault."""
     locked: str | None = None
+    unfinished: bool = False
+    """Its creation was interrupted and repeated under the same name: there is nothing in it, and it is left out."""
     brought_in: BroughtIn = field(default_factory=BroughtIn)
     points: int = 0
     hidden: int = 0
@@ -88,7 +94,7 @@ class Rebuilt:
 class _Found:
     """What lies in one vault's directory."""
 
-    records: bool = False
+    records: int = 0
     repositories: list[str] = field(default_factory=list)
     """Paths, relative to the storage, that a key file lies in."""
 
@@ -121,7 +127,8 @@ def rebuild(
     for name in custody.settings.storages:
         progress(f"looking for vaults in storage {name}")
         storage = custody.storage(name)
-        for vault_id, found in sorted(_survey(storage).items()):
+        # The fullest first: of two vaults of one name, the one that was used keeps it.
+        for vault_id, found in sorted(_survey(storage).items(), key=lambda item: (-item[1].records, item[0])):
             work.read_key_files(storage, VaultRebuilt(vault_id, name), found)
     done = Rebuilt()
     for one, beside in work.found:
@@ -198,6 +205,12 @@ class _Work:
         one.locked = None if told.lock is None else str(told.lock.mode(now=self.now))
         one.faults += [f"a record of the kind {kind} is of a later release" for kind in history.unknown]
         with self.database.transaction() as tx:
+            namesake = vaults.find_vault(tx, account=told.account, region=told.region, name=told.name)
+            if namesake is not None and namesake.id != one.id and told.deleted_at is None:
+                if history.repositories:
+                    raise NameTakenError(f"vault {namesake.id} has its name already, and both hold recovery points")
+                one.unfinished = True
+                return
             for account in sorted({told.account, *(body["source_account"] for body in history.repositories.values())}):
                 if _bring_in_account(tx, account, now=self.now):
                     done.accounts.append(account)
@@ -264,7 +277,7 @@ def _survey(storage: Storage) -> dict[str, _Found]:
     for stored in storage.list(VAULTS):
         vault_id, _, rest = stored.name.removeprefix(VAULTS).partition("/")
         if rest.startswith(DIRECTORY):
-            found.setdefault(vault_id, _Found()).records = True
+            found.setdefault(vault_id, _Found()).records += 1
         elif rest.endswith("/" + KEY_FILE):
             path = f"{vault_path(vault_id)}/{rest.removesuffix('/' + KEY_FILE)}"
             found.setdefault(vault_id, _Found()).repositories.append(path)
