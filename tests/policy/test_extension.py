@@ -106,17 +106,17 @@ def test_explain_answers_for_a_past_instant(
 
 def test_lint_gives_line_column_and_suggestion(holdfast: Any) -> None:
     draft = '{\n "plans": {"core": {"region": {"@@assign": ["eu-north-1"]}}}\n}'
-    (finding,) = holdfast.lint_policy(Content=draft)["Findings"]
-    assert finding == {
+    (remark,) = holdfast.lint_policy(Content=draft)["Remarks"]
+    assert remark == {
         "Severity": "ERROR",
         "Path": "/plans/core/region",
         "Line": 2,
         "Column": 31,
-        "Message": finding["Message"],
+        "Message": remark["Message"],
         "Suggestion": "regions",
     }
-    assert holdfast.lint_policy(Content=POLICY)["Findings"] == []
-    assert holdfast.lint_policy(Content="{", PolicyType="SERVICE_CONTROL_POLICY")["Findings"][0]["Line"] == 1
+    assert holdfast.lint_policy(Content=POLICY)["Remarks"] == []
+    assert holdfast.lint_policy(Content="{", PolicyType="SERVICE_CONTROL_POLICY")["Remarks"][0]["Line"] == 1
 
 
 def test_a_preview_says_what_then_happens(client: Any, holdfast: Any, root: str, member: str, backup: None) -> None:
@@ -206,5 +206,5 @@ def test_members_see_none_of_it(served: Served, client: Any, member: str, backup
         with pytest.raises(ClientError) as refused:
             call(**parameters)
         assert refused.value.response["Error"]["Code"] == "AccessDeniedException"
-    assert own.lint_policy(Content=POLICY)["Findings"] == []
+    assert own.lint_policy(Content=POLICY)["Remarks"] == []
     assert own.explain_effective_policy(TargetId=member)["Leaves"] == []

@@ -1,6 +1,6 @@
 """What holds for an account, now or at any past instant: the document, since when, why, and what is wrong with it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,7 +15,7 @@ from holdfast.policy.chain_store import evaluation_from
 from holdfast.policy.distribution import EMPTY_DOCUMENT
 from holdfast.policy.errors import EffectivePolicyNotFoundError
 from holdfast.policy.model.chain import Chain, Merger
-from holdfast.policy.model.merge import Effective, document_id
+from holdfast.policy.model.merge import Attached, Effective, Level, document_id, effective
 from holdfast.policy.model.validation import ValidationError
 
 
@@ -122,6 +122,23 @@ def explain(tx: sa.Connection, account_id: str, policy_type: str, *, at: datetim
     chain = Chain.from_json(row.organization_id, policy_type, from_json(row.attachments))
     contents = store.contents_of_versions(tx, row.organization_id, evaluation_from(row).versions)
     return Merger(contents).effective(chain)
+
+
+def explain_node(
+    tx: sa.Connection, organization_id: str, path: Sequence[str], policy_type: str, *, at: datetime
+) -> Effective:
+    """Return what the policies on `path`, from the root down to a unit, made at `at`; what is below may add to it.
+
+    Whether it would be valid by itself is no question: only accounts have effective policies.
+
+    Raises:
+        EffectivePolicyNotFoundError: the type is not switched on.
+    """
+    if not store.is_enabled(tx, organization_id, policy_type):
+        raise EffectivePolicyNotFoundError
+    attached = store.contents_attached_at(tx, organization_id, policy_type, path, at=at)
+    chain = [Level(node, tuple(Attached(*policy) for policy in attached.get(node, []))) for node in path]
+    return effective(chain, policy_type=policy_type)
 
 
 def accounts_with_invalid_policy(
