@@ -36,7 +36,7 @@ DRAFT = """{
   "plans": {
     "Core": {
       "region": {"@@assign": ["eu-north-1"]},
-      "regions": {"@@assign": ["eu-nort-1", "us-east-1"], "@@asign": []},
+      "regions": {"@@assign": ["eu-nort-1", "us-east-1"], "@@assig": []},
       "rules": {
         "daily": {
           "schedule_expression": {"@@assign": "rate(1 day)"},
@@ -53,7 +53,7 @@ def test_all_errors_are_found_with_line_column_and_suggestion() -> None:
     assert found == [
         (4, 17, "/plans/Core/region", "regions"),
         (5, 32, "/plans/Core/regions/@@assign/0", "eu-north-1"),
-        (5, 70, "/plans/Core/regions/@@asign", "@@assign"),
+        (5, 70, "/plans/Core/regions/@@assig", "@@assign"),
         (8, 47, "/plans/Core/rules/daily/schedule_expression/@@assign", None),
         (9, 55, "/plans/Core/rules/daily/start_backup_window_minutes/@@assign", None),
     ]

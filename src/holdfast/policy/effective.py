@@ -20,7 +20,7 @@ from holdfast.policy.model.validation import ValidationError
 
 
 @dataclass(frozen=True, slots=True)
-class InForce:
+class PolicyInForce:
     """The effective policy of one account and type at one instant."""
 
     account_id: str
@@ -77,7 +77,7 @@ def effective_policy(
     organization_id: str,
     now: datetime,
     at: datetime | None = None,
-) -> InForce:
+) -> PolicyInForce:
     """Return what holds for an account at `at`, without it at `now`.
 
     Raises:
@@ -92,7 +92,7 @@ def effective_policy(
     evaluation = evaluation_from(row)
     held = row.own_document or row.chain_document
     since = row.own_since if row.own_document else max(row.chain_since, row.document_since or 0)
-    return InForce(
+    return PolicyInForce(
         account_id=account_id,
         policy_type=policy_type,
         document_id=held or document_id(policy_type, EMPTY_DOCUMENT),
