@@ -304,7 +304,10 @@ def change(data: st.DataObject, tree: Tree, expected: Expected) -> None:
             pass
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=25)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=settings.default.max_examples // 4 if settings.default else 12,  # each is a long story
+)
 @given(st.data())
 def test_step_by_step_equals_from_scratch_now_and_at_every_past_instant(
     shared_database: Database, data: st.DataObject

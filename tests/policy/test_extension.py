@@ -8,16 +8,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 from tests.policy.builders import CONTROL, a_plan, a_policy, a_rule, assign
-from tests.policy.served import MANAGEMENT, Served, serving
+from tests.policy.served import MANAGEMENT, Served
 from tests.policy.test_preview import keeping
 from tests.policy.test_wire import BROKEN, POLICY, clear, effective, made_account, made_policy
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serving(tmp_path_factory.mktemp("extension")) as running:
-        running.client().create_organization(FeatureSet="ALL")
-        yield running
 
 
 @pytest.fixture(scope="module")
