@@ -1,8 +1,12 @@
 """The extension's operations about policies, through boto3: explain, preview, lint, distribution."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +15,8 @@ from tests.policy.builders import CONTROL, a_plan, a_policy, a_rule, assign
 from tests.policy.served import MANAGEMENT, Served
 from tests.policy.test_preview import keeping
 from tests.policy.test_wire import BROKEN, POLICY, clear, effective, made_account, made_policy
+
+from holdfast.wire.model import MODEL_DIRECTORY
 
 
 @pytest.fixture(scope="module")
@@ -186,6 +192,34 @@ def test_distribution_tells_who_has_the_present_version_and_who_has_not(
         PolicyId=policy, PaginationConfig={"PageSize": 1}
     )
     assert [receipt["AccountId"] for page in pages for receipt in page["Accounts"]] == sorted(found)
+
+
+def test_the_aws_cli_foresees_a_change_as_the_guide_shows(
+    served: Served, client: Any, root: str, backup: None, tmp_path: Path
+) -> None:
+    draft = tmp_path / "draft.json"
+    draft.write_text(POLICY)
+    policy = made_policy(client, "one")
+    change = json.dumps({"Attach": {"PolicyId": policy, "TargetId": root}})
+
+    def aws(*arguments: str) -> Any:
+        command = [str(Path(sys.executable).with_name("aws")), "--endpoint-url", served.url, "holdfast", *arguments]
+        credential = {
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+        environment = {**os.environ, **credential, "AWS_DATA_PATH": str(MODEL_DIRECTORY), "AWS_PAGER": ""}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    assert aws("lint-policy", "--policy-type", "BACKUP_POLICY", "--content", f"file://{draft}") == {"Remarks": []}
+    (effect,) = aws("preview-policy-change", "--change", change)["Effects"]
+    assert effect["PlansGained"] == ["core"]
+    client.attach_policy(PolicyId=policy, TargetId=root)
+    answer = aws("list-policy-distribution", "--policy-id", policy)
+    assert {receipt["State"] for receipt in answer["Accounts"]} == {"IN_FORCE"}
 
 
 def test_members_see_none_of_it(served: Served, client: Any, member: str, backup: None) -> None:
