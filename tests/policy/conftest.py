@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from tests.policy.organization import Tree, a_tree
+from tests.policy.served import Served, serving
 
 from holdfast.core.ids import new_uuid
 from holdfast.database.connection import Database
@@ -29,6 +30,21 @@ def shared_database(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
     upgrade(database)
     yield database
     database.close()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A development server for all tests of this station."""
+    with serving(tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def served(server: Served) -> Served:
+    """The server, emptied, with a new organization."""
+    server.reset()
+    server.client().create_organization(FeatureSet="ALL")
+    return server
 
 
 @pytest.fixture

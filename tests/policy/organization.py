@@ -12,7 +12,7 @@ from holdfast.organization.model.tree import Organization
 from holdfast.organization.service.accounts import create_account, move_account, register_account
 from holdfast.organization.service.tree import create_organization, create_unit
 from holdfast.policy import service
-from holdfast.policy.effective import InForce, effective_policy
+from holdfast.policy.effective import PolicyInForce, effective_policy
 from holdfast.policy.model.kind import BACKUP
 from holdfast.policy.store import Policy
 
@@ -87,7 +87,7 @@ class Tree:
     def disable(self, policy_type: str = BACKUP) -> None:
         service.disable_policy_type(self.tx, self.id, policy_type, now=self.tick())
 
-    def in_force(self, account: str, at: datetime | None = None, policy_type: str = BACKUP) -> InForce:
+    def in_force(self, account: str, at: datetime | None = None, policy_type: str = BACKUP) -> PolicyInForce:
         return effective_policy(self.tx, account, policy_type, organization_id=self.id, now=self.now, at=at)
 
     def document(self, account: str, at: datetime | None = None, policy_type: str = BACKUP) -> Any:

@@ -36,13 +36,16 @@ class Served:
 
     def advance(self, seconds: int) -> None:
         """Move the server's civil clock forward."""
-        request = Request(  # noqa: S310 - the server that this test started
-            f"{self.url}/_holdfast/clock",
-            data=json.dumps({"advance_seconds": seconds}).encode(),
-            headers={"Content-Type": "application/json"},
-            method="POST",
-        )
-        with urlopen(request) as answer:  # noqa: S310 - the same
+        self._post("clock", {"advance_seconds": seconds})
+
+    def reset(self) -> None:
+        """Empty the server."""
+        self._post("reset", {})
+
+    def _post(self, path: str, body: dict[str, Any]) -> None:
+        url, headers = f"{self.url}/_holdfast/{path}", {"Content-Type": "application/json"}
+        request = Request(url, data=json.dumps(body).encode(), headers=headers, method="POST")  # noqa: S310 - our own
+        with urlopen(request) as answer:  # noqa: S310 - the server that the tests started
             assert answer.status == 200
 
     def _session_in(self, account: str) -> tuple[str, str, str]:

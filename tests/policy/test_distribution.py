@@ -9,17 +9,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 from tests.policy.builders import CONTROL, a_plan, a_policy, a_rule, assign
-from tests.policy.organization import Tree, a_tree
+from tests.policy.organization import NOON, Tree, a_tree
 
 from holdfast.database.connection import Database
 from holdfast.database.values import FOREVER
 from holdfast.organization.service.tree import path_of
 from holdfast.policy import service, store
-from holdfast.policy.effective import accounts_with_invalid_policy, explain
-from holdfast.policy.errors import EffectivePolicyNotFoundError
+from holdfast.policy.effective import accounts_with_invalid_policy, explain, explain_node
+from holdfast.policy.errors import EffectivePolicyNotFoundError, PolicyNotFoundError
 from holdfast.policy.model.kind import BACKUP
 from holdfast.policy.model.merge import Attached, Level, effective, replay
 from holdfast.policy.model.validation import validate_effective
+from holdfast.policy.receipts import policy_version, receipts
 from holdfast.policy.store import Policy
 
 LATER = a_policy(core=a_plan(rules={"daily": a_rule(target_backup_vault_name=assign("Later"))}))
@@ -303,7 +304,10 @@ def change(data: st.DataObject, tree: Tree, expected: Expected) -> None:
             pass
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=25)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=settings.default.max_examples // 4 if settings.default else 12,  # each is a long story
+)
 @given(st.data())
 def test_step_by_step_equals_from_scratch_now_and_at_every_past_instant(
     shared_database: Database, data: st.DataObject
@@ -344,6 +348,59 @@ def _intervals_touch_and_never_overlap(tree: Tree) -> None:
             assert starts_at < ends_at <= FOREVER
             assert last.get(tuple(names), 0) <= starts_at
             last[tuple(names)] = ends_at
+
+
+def test_a_receipt_tells_the_version_in_force_also_where_the_newest_is_withheld(tree: Tree) -> None:
+    tree.enable()
+    policy, other = tree.policy(), tree.policy(WITHOUT_REGIONS)
+    tree.attach(policy, tree.units["Prod"])
+    first = tree.now
+    tree.attach(other, tree.units["Web"])
+    tree.update(policy, LATER)
+    names = {account: name for name, account in tree.accounts.items()}
+
+    def come(at: datetime) -> dict[str, tuple[int | None, bool]]:
+        page = receipts(tree.tx, tree.id, policy.id, at=at, after=None, limit=10)
+        assert page.position is None
+        return {names[each.account_id]: (each.version_in_force, bool(each.errors)) for each in page.items}
+
+    assert come(tree.now) == {"web1": (1, True), "web2": (1, True), "data": (2, False)}
+    assert come(first) == {"web1": (1, False), "web2": (1, False), "data": (1, False)}
+    assert policy_version(tree.tx, tree.id, policy.id, at=first) == 1
+    assert receipts(tree.tx, tree.id, other.id, at=first, after=None, limit=10).items == ()
+    paged = receipts(tree.tx, tree.id, policy.id, at=tree.now, after=None, limit=2)
+    rest = receipts(tree.tx, tree.id, policy.id, at=tree.now, after=paged.position, limit=2)
+    assert len(paged.items) + len(rest.items) == 3
+    with pytest.raises(PolicyNotFoundError):
+        policy_version(tree.tx, tree.id, policy.id, at=NOON)
+
+
+def test_an_account_that_came_to_a_broken_chain_has_no_version_of_its_policies(tree: Tree) -> None:
+    tree.enable()
+    tree.attach(tree.policy(LATER), tree.units["Dev"])
+    broken = tree.policy(a_policy(core=a_plan(regions=None)))
+    tree.attach(broken, tree.units["Data"])
+    tree.move(tree.accounts["dev"], tree.units["Dev"], tree.units["Data"])
+    page = receipts(tree.tx, tree.id, broken.id, at=tree.now, after=None, limit=10)
+    assert {each.account_id: each.version_in_force for each in page.items} == {
+        tree.accounts["dev"]: None,
+        tree.accounts["data"]: None,
+    }
+
+
+def test_a_unit_is_explained_as_far_as_the_policies_above_it_go(tree: Tree) -> None:
+    tree.enable()
+    policy = tree.policy()
+    tree.attach(policy, tree.units["Prod"])
+    held = tree.now
+    tree.update(policy, LATER)
+    path = (tree.root, tree.units["Prod"], tree.units["Web"])
+    now, then = (explain_node(tree.tx, tree.id, path, BACKUP, at=at) for at in (tree.now, held))
+    assert now.document == tree.document(tree.accounts["web1"])
+    assert then.document == tree.document(tree.accounts["web1"], held)
+    assert explain_node(tree.tx, tree.id, path[:1], BACKUP, at=tree.now).document == {}
+    with pytest.raises(EffectivePolicyNotFoundError):
+        explain_node(tree.tx, tree.id, path, "TAG_POLICY", at=tree.now)
 
 
 def test_the_news_tells_which_type_changed(tree: Tree) -> None:

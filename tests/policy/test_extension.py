@@ -1,23 +1,22 @@
 """The extension's operations about policies, through boto3: explain, preview, lint, distribution."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 from tests.policy.builders import CONTROL, a_plan, a_policy, a_rule, assign
-from tests.policy.served import MANAGEMENT, Served, serving
+from tests.policy.served import MANAGEMENT, Served
 from tests.policy.test_preview import keeping
 from tests.policy.test_wire import BROKEN, POLICY, clear, effective, made_account, made_policy
 
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serving(tmp_path_factory.mktemp("extension")) as running:
-        running.client().create_organization(FeatureSet="ALL")
-        yield running
+from holdfast.wire.model import MODEL_DIRECTORY
 
 
 @pytest.fixture(scope="module")
@@ -106,17 +105,17 @@ def test_explain_answers_for_a_past_instant(
 
 def test_lint_gives_line_column_and_suggestion(holdfast: Any) -> None:
     draft = '{\n "plans": {"core": {"region": {"@@assign": ["eu-north-1"]}}}\n}'
-    (finding,) = holdfast.lint_policy(Content=draft)["Findings"]
-    assert finding == {
+    (remark,) = holdfast.lint_policy(Content=draft)["Remarks"]
+    assert remark == {
         "Severity": "ERROR",
         "Path": "/plans/core/region",
         "Line": 2,
         "Column": 31,
-        "Message": finding["Message"],
+        "Message": remark["Message"],
         "Suggestion": "regions",
     }
-    assert holdfast.lint_policy(Content=POLICY)["Findings"] == []
-    assert holdfast.lint_policy(Content="{", PolicyType="SERVICE_CONTROL_POLICY")["Findings"][0]["Line"] == 1
+    assert holdfast.lint_policy(Content=POLICY)["Remarks"] == []
+    assert holdfast.lint_policy(Content="{", PolicyType="SERVICE_CONTROL_POLICY")["Remarks"][0]["Line"] == 1
 
 
 def test_a_preview_says_what_then_happens(client: Any, holdfast: Any, root: str, member: str, backup: None) -> None:
@@ -195,6 +194,34 @@ def test_distribution_tells_who_has_the_present_version_and_who_has_not(
     assert [receipt["AccountId"] for page in pages for receipt in page["Accounts"]] == sorted(found)
 
 
+def test_the_aws_cli_foresees_a_change_as_the_guide_shows(
+    served: Served, client: Any, root: str, backup: None, tmp_path: Path
+) -> None:
+    draft = tmp_path / "draft.json"
+    draft.write_text(POLICY)
+    policy = made_policy(client, "one")
+    change = json.dumps({"Attach": {"PolicyId": policy, "TargetId": root}})
+
+    def aws(*arguments: str) -> Any:
+        command = [str(Path(sys.executable).with_name("aws")), "--endpoint-url", served.url, "holdfast", *arguments]
+        credential = {
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+        environment = {**os.environ, **credential, "AWS_DATA_PATH": str(MODEL_DIRECTORY), "AWS_PAGER": ""}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    assert aws("lint-policy", "--policy-type", "BACKUP_POLICY", "--content", f"file://{draft}") == {"Remarks": []}
+    (effect,) = aws("preview-policy-change", "--change", change)["Effects"]
+    assert effect["PlansGained"] == ["core"]
+    client.attach_policy(PolicyId=policy, TargetId=root)
+    answer = aws("list-policy-distribution", "--policy-id", policy)
+    assert {receipt["State"] for receipt in answer["Accounts"]} == {"IN_FORCE"}
+
+
 def test_members_see_none_of_it(served: Served, client: Any, member: str, backup: None) -> None:
     policy = made_policy(client, "one")
     own = served.client(member, "holdfast")
@@ -206,5 +233,5 @@ def test_members_see_none_of_it(served: Served, client: Any, member: str, backup
         with pytest.raises(ClientError) as refused:
             call(**parameters)
         assert refused.value.response["Error"]["Code"] == "AccessDeniedException"
-    assert own.lint_policy(Content=POLICY)["Findings"] == []
+    assert own.lint_policy(Content=POLICY)["Remarks"] == []
     assert own.explain_effective_policy(TargetId=member)["Leaves"] == []

@@ -20,23 +20,23 @@ from tests.policy.builders import (
 
 from holdfast.policy.model.admission import admit
 from holdfast.policy.model.document import MalformedPolicyError
-from holdfast.policy.model.lint import Finding, Severity, lint
+from holdfast.policy.model.lint import Remark, Severity, lint
 
 
-def findings(policy: Any, policy_type: str = "BACKUP_POLICY") -> tuple[Finding, ...]:
+def remarks(policy: Any, policy_type: str = "BACKUP_POLICY") -> tuple[Remark, ...]:
     content = policy if isinstance(policy, str) else json.dumps(policy)
     return lint(policy_type, content, regions=REGIONS, now=NOW)
 
 
 def said(policy: Any) -> list[tuple[str, str]]:
-    return [(finding.pointer, finding.message) for finding in findings(policy)]
+    return [(remark.pointer, remark.message) for remark in remarks(policy)]
 
 
 DRAFT = """{
   "plans": {
     "Core": {
       "region": {"@@assign": ["eu-north-1"]},
-      "regions": {"@@assign": ["eu-nort-1", "us-east-1"], "@@asign": []},
+      "regions": {"@@assign": ["eu-nort-1", "us-east-1"], "@@assig": []},
       "rules": {
         "daily": {
           "schedule_expression": {"@@assign": "rate(1 day)"},
@@ -49,30 +49,30 @@ DRAFT = """{
 
 
 def test_all_errors_are_found_with_line_column_and_suggestion() -> None:
-    found = [(each.line, each.column, each.pointer, each.suggestion) for each in findings(DRAFT)]
+    found = [(each.line, each.column, each.pointer, each.suggestion) for each in remarks(DRAFT)]
     assert found == [
         (4, 17, "/plans/Core/region", "regions"),
         (5, 32, "/plans/Core/regions/@@assign/0", "eu-north-1"),
-        (5, 70, "/plans/Core/regions/@@asign", "@@assign"),
+        (5, 70, "/plans/Core/regions/@@assig", "@@assign"),
         (8, 47, "/plans/Core/rules/daily/schedule_expression/@@assign", None),
         (9, 55, "/plans/Core/rules/daily/start_backup_window_minutes/@@assign", None),
     ]
-    assert {each.severity for each in findings(DRAFT)} == {Severity.ERROR}
+    assert {each.severity for each in remarks(DRAFT)} == {Severity.ERROR}
 
 
-def test_a_text_that_is_no_json_has_one_finding_where_reading_ended() -> None:
-    (found,) = findings('{\n  "plans": {,}\n}')
+def test_a_text_that_is_no_json_has_one_remark_where_reading_ended() -> None:
+    (found,) = remarks('{\n  "plans": {,}\n}')
     assert (found.line, found.column, found.severity) == (2, 13, Severity.ERROR)
 
 
 def test_a_document_that_is_too_long_is_told_so() -> None:
-    (found,) = findings(json.dumps(a_policy()) + " " * 10_000)
+    (found,) = remarks(json.dumps(a_policy()) + " " * 10_000)
     assert "may have 10000" in found.message
 
 
 def test_nothing_is_said_about_a_complete_policy() -> None:
-    assert findings(FULL_POLICY) == ()
-    assert findings({"tags": {"a": {}}}, "TAG_POLICY") == ()
+    assert remarks(FULL_POLICY) == ()
+    assert remarks({"tags": {"a": {}}}, "TAG_POLICY") == ()
 
 
 def with_rule(**fields: Any) -> dict[str, Any]:
@@ -146,7 +146,7 @@ WARNINGS = {
 @pytest.mark.parametrize(("policy", "pointer", "what"), WARNINGS.values(), ids=WARNINGS)
 def test_what_is_admitted_and_likely_a_mistake_is_a_warning(policy: dict[str, Any], pointer: str, what: str) -> None:
     admit("BACKUP_POLICY", json.dumps(policy), regions=REGIONS, now=NOW)
-    (found,) = findings(policy)
+    (found,) = remarks(policy)
     assert (found.severity, found.pointer) == (Severity.WARNING, pointer)
     assert what in found.message
 
@@ -162,10 +162,10 @@ def refusal_of(content: str) -> tuple[str, str] | None:
 @given(policies | json_values)
 def test_there_are_errors_exactly_where_admission_refuses(policy: Any) -> None:
     content = json.dumps(policy)
-    found = findings(content)
-    errors = [finding for finding in found if finding.severity is Severity.ERROR]
+    found = remarks(content)
+    errors = [remark for remark in found if remark.severity is Severity.ERROR]
     first = refusal_of(content)
     assert (first in {(error.pointer, error.message) for error in errors}) is bool(errors)
     assert (first is None) is not bool(errors)
     lines = content.split("\n")
-    assert all(1 <= finding.column <= len(lines[finding.line - 1]) + 1 for finding in found)
+    assert all(1 <= remark.column <= len(lines[remark.line - 1]) + 1 for remark in found)

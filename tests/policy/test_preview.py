@@ -209,7 +209,10 @@ def carry_out(tree: Tree, draft: Draft, policies: dict[str, Policy]) -> None:
             raise AssertionError(draft)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=25)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=settings.default.max_examples // 4 if settings.default else 12,  # each is a long story
+)
 @given(st.data())
 def test_a_preview_equals_what_the_change_then_does(shared_database: Database, data: st.DataObject) -> None:
     with shared_database.engine.connect() as tx, tx.begin() as transaction:

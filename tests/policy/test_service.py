@@ -218,6 +218,19 @@ def test_the_resource_policy_is_one_and_is_replaced(tree: Tree) -> None:
         service.get_resource_policy(tree.tx, tree.id)
 
 
+@pytest.mark.parametrize(
+    "action",
+    [{"Action": "*"}, {"Action": ["backup:*"]}, {"NotAction": "organizations:Leave*"}],
+    ids=["every action", "another service", "every action but one"],
+)
+def test_the_resource_policy_speaks_of_the_organization_alone(tree: Tree, action: dict[str, Any]) -> None:
+    statement = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Resource": "*"} | action
+    content = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    with pytest.raises(PolicyInputError) as refusal:
+        service.put_resource_policy(tree.tx, tree.id, content, now=tree.now)
+    assert refusal.value.reason == "UNSUPPORTED_ACTION_IN_RESOURCE_POLICY"
+
+
 def test_attachments_to_a_node_that_is_gone_end(tree: Tree) -> None:
     tree.enable()
     tree.attach(tree.policy(), tree.units["Dev"])

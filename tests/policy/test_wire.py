@@ -9,19 +9,12 @@ from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.policy.builders import FULL_POLICY, a_plan, a_policy, json_values
-from tests.policy.served import MANAGEMENT, Served, serving
+from tests.policy.served import MANAGEMENT, Served
 from tests.policy.test_service import DENY
 from tests.policy.test_vectors import EFFECTIVE, INVALID, REFUSED, VECTORS
 
 POLICY = json.dumps(a_policy())
 BROKEN = json.dumps(a_policy(core=a_plan(regions=None)))
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serving(tmp_path_factory.mktemp("served")) as running:
-        running.client().create_organization(FeatureSet="ALL")
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -407,7 +400,7 @@ def test_the_worked_examples_that_are_refused(client: Any, name: str) -> None:
     assert found[0] == vector["error"]["code"]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.one_of(json_values.map(json.dumps), st.text(min_size=1, max_size=60), st.just(json.dumps(FULL_POLICY))))
 def test_no_document_makes_the_server_fail(client: Any, content: str) -> None:
     try:

@@ -1,6 +1,6 @@
 """What holds for an account, now or at any past instant: the document, since when, why, and what is wrong with it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,12 +15,12 @@ from holdfast.policy.chain_store import evaluation_from
 from holdfast.policy.distribution import EMPTY_DOCUMENT
 from holdfast.policy.errors import EffectivePolicyNotFoundError
 from holdfast.policy.model.chain import Chain, Merger
-from holdfast.policy.model.merge import Effective, document_id
+from holdfast.policy.model.merge import Attached, Effective, Level, document_id, effective
 from holdfast.policy.model.validation import ValidationError
 
 
 @dataclass(frozen=True, slots=True)
-class InForce:
+class PolicyInForce:
     """The effective policy of one account and type at one instant."""
 
     account_id: str
@@ -77,7 +77,7 @@ def effective_policy(
     organization_id: str,
     now: datetime,
     at: datetime | None = None,
-) -> InForce:
+) -> PolicyInForce:
     """Return what holds for an account at `at`, without it at `now`.
 
     Raises:
@@ -92,7 +92,7 @@ def effective_policy(
     evaluation = evaluation_from(row)
     held = row.own_document or row.chain_document
     since = row.own_since if row.own_document else max(row.chain_since, row.document_since or 0)
-    return InForce(
+    return PolicyInForce(
         account_id=account_id,
         policy_type=policy_type,
         document_id=held or document_id(policy_type, EMPTY_DOCUMENT),
@@ -122,6 +122,23 @@ def explain(tx: sa.Connection, account_id: str, policy_type: str, *, at: datetim
     chain = Chain.from_json(row.organization_id, policy_type, from_json(row.attachments))
     contents = store.contents_of_versions(tx, row.organization_id, evaluation_from(row).versions)
     return Merger(contents).effective(chain)
+
+
+def explain_node(
+    tx: sa.Connection, organization_id: str, path: Sequence[str], policy_type: str, *, at: datetime
+) -> Effective:
+    """Return what the policies on `path`, from the root down to a unit, made at `at`; what is below may add to it.
+
+    Whether it would be valid by itself is no question: only accounts have effective policies.
+
+    Raises:
+        EffectivePolicyNotFoundError: the type is not switched on.
+    """
+    if not store.is_enabled(tx, organization_id, policy_type):
+        raise EffectivePolicyNotFoundError
+    attached = store.contents_attached_at(tx, organization_id, policy_type, path, at=at)
+    chain = [Level(node, tuple(Attached(*policy) for policy in attached.get(node, []))) for node in path]
+    return effective(chain, policy_type=policy_type)
 
 
 def accounts_with_invalid_policy(

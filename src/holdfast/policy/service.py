@@ -403,18 +403,28 @@ def put_resource_policy(tx: sa.Connection, organization_id: str, content: str, *
     """Give the organization this resource policy instead of the one it has; there is at most one.
 
     Raises:
-        PolicyInputError: the document is not one that grants something to somebody.
+        PolicyInputError: the document is not one that grants something to somebody, or speaks of other services.
     """
     store.lock_organization(tx, organization_id)
     try:
-        parse_document(content, DocumentKind.RESOURCE)
+        document = parse_document(content, DocumentKind.RESOURCE)
     except InvalidInputError as error:
         raise PolicyInputError(
             PolicyInputReason.INVALID_RESOURCE_POLICY_JSON, f"The resource policy is not valid: {error}"
         ) from error
+    for statement in document.statements:
+        if statement.is_not_action or not all(_is_of_organizations(action) for action in statement.action_texts):
+            raise PolicyInputError(
+                PolicyInputReason.UNSUPPORTED_ACTION,
+                f"Statement {statement.number} must name actions of AWS Organizations only, as in organizations:List*.",
+            )
     store.put_resource_policy(tx, organization_id, ids.resource_policy_id(), content, now=now)
     store.raise_access_version(tx)
     return get_resource_policy(tx, organization_id)
+
+
+def _is_of_organizations(action: str) -> bool:
+    return action.lower().startswith("organizations:")
 
 
 def delete_resource_policy(tx: sa.Connection, organization_id: str) -> None:

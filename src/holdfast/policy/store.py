@@ -90,6 +90,13 @@ _ATTACHED_OF_TYPE = text(f"{_ATTACHED} AND type = :type ORDER BY sequence")
 _ATTACHED_TO = text(f"{_ATTACHED} AND type = :type AND target_id IN :targets ORDER BY sequence").bindparams(
     sa.bindparam("targets", expanding=True)
 )
+_ATTACHED_AT = text("""
+    SELECT a.target_id, a.policy_id, v.content FROM attachment a
+      JOIN policy_version v ON v.organization_id = a.organization_id AND v.policy_id = a.policy_id
+       AND v.starts_at <= :at AND v.ends_at > :at
+     WHERE a.organization_id = :organization AND a.type = :type AND a.target_id IN :targets
+       AND a.starts_at <= :at AND a.ends_at > :at
+     ORDER BY a.sequence""").bindparams(sa.bindparam("targets", expanding=True))
 _FIND_ATTACHED = text(f"{_ATTACHED} AND policy_id = :id AND target_id = :target")
 _COUNT_ATTACHED = text("""
     SELECT count(*) FROM attachment
@@ -297,6 +304,17 @@ def attachments(
         return {}
     for row in rows:
         found[row.target_id].append(row.policy_id)
+    return dict(found)
+
+
+def contents_attached_at(
+    tx: sa.Connection, organization_id: str, policy_type: str, nodes: Sequence[str], *, at: datetime
+) -> dict[str, list[tuple[str, str]]]:
+    """Return id and content of the policies that were attached to nodes at an instant, in order, by node."""
+    found: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    where = {"organization": organization_id, "type": policy_type, "targets": list(nodes), "at": stamp(at)}
+    for row in tx.execute(_ATTACHED_AT, where):
+        found[row.target_id].append((row.policy_id, row.content))
     return dict(found)
 
 

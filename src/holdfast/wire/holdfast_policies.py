@@ -1,17 +1,18 @@
 """What the `holdfast` API says about policies: origins of values, what a change would do, mistakes, distribution."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, Final
 
 import orjson
 
-from holdfast.organization.model.tree import Organization
+from holdfast.organization.model.tree import NodeKind, Organization, kind_of
 from holdfast.organization.service.authority import Reach
 from holdfast.policy import effective, service
 from holdfast.policy.model.document import Operator, child
 from holdfast.policy.model.kind import BACKUP
-from holdfast.policy.model.lint import Finding, lint
-from holdfast.policy.model.merge import Ignored, Leaf, Step
+from holdfast.policy.model.lint import Remark, lint
+from holdfast.policy.model.merge import Effective, Ignored, Leaf, Step
 from holdfast.policy.model.validation import ValidationError
 from holdfast.policy.preview import (
     AttachDraft,
@@ -33,18 +34,15 @@ _PAGE: Final = 500
 
 
 def explain_effective_policy(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
-    """Explain the effective policy of an account: each value, who set it, what it overrode, who may still change it."""
-    account = shape["TargetId"]
+    """Explain an effective policy: each value, who set it, what it overrode, who may still change it."""
+    target_id = shape["TargetId"]
     policy_type = shape.get("PolicyType", BACKUP)
-    at = shape.get("At", call.now)
-    if account != call.caller.account:
-        service.get_target(call.tx, organization_for(call, Reach.READER).id, account)
-    found = effective.explain(call.tx, account, policy_type, at=at)
-    filters = {"TargetId": account, "PolicyType": policy_type, "At": shape.get("At")}
+    found = _explained(call, target_id, policy_type, shape.get("At", call.now))
+    filters = {"TargetId": target_id, "PolicyType": policy_type, "At": shape.get("At")}
     start = call.page_position(filters, shape.get("NextToken")) or 0
     end = start + shape.get("MaxResults", _PAGE)
     return {
-        "TargetId": account,
+        "TargetId": target_id,
         "PolicyType": policy_type,
         "PolicyContent": orjson.dumps(found.document).decode(),
         "Leaves": [_leaf_to_wire(leaf) for leaf in found.leaves[start:end]],
@@ -53,11 +51,21 @@ def explain_effective_policy(call: Call, shape: dict[str, Any]) -> dict[str, Any
     }
 
 
+def _explained(call: Call, target_id: str, policy_type: str, at: datetime) -> Effective:
+    if target_id == call.caller.account:
+        return effective.explain(call.tx, target_id, policy_type, at=at)
+    organization = organization_for(call, Reach.READER)
+    target = service.get_target(call.tx, organization.id, target_id)
+    if kind_of(target_id) is NodeKind.ACCOUNT:
+        return effective.explain(call.tx, target_id, policy_type, at=at)
+    return effective.explain_node(call.tx, organization.id, target.path, policy_type, at=at)
+
+
 def lint_policy(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     """Say everything that is wrong or likely mistaken in a document; nothing is stored."""
     regions = call.instance.settings.regions.keys()
     found = lint(shape.get("PolicyType", BACKUP), shape["Content"], regions=regions, now=call.now)
-    return {"Findings": [_finding_to_wire(finding) for finding in found]}
+    return {"Remarks": [_remark_to_wire(remark) for remark in found]}
 
 
 def preview_policy_change(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
@@ -158,14 +166,14 @@ def _ignored_to_wire(ignored: Ignored) -> dict[str, Any]:
     }
 
 
-def _finding_to_wire(finding: Finding) -> dict[str, Any]:
+def _remark_to_wire(remark: Remark) -> dict[str, Any]:
     return {
-        "Severity": finding.severity.value,
-        "Path": finding.pointer,
-        "Line": finding.line,
-        "Column": finding.column,
-        "Message": finding.message,
-        "Suggestion": finding.suggestion,
+        "Severity": remark.severity.value,
+        "Path": remark.pointer,
+        "Line": remark.line,
+        "Column": remark.column,
+        "Message": remark.message,
+        "Suggestion": remark.suggestion,
     }
 
 

@@ -25,14 +25,14 @@ _TAG_CONDITION: Final = "aws:ResourceTag/"
 
 
 class Severity(StrEnum):
-    """Whether a finding keeps the document from being stored."""
+    """Whether a remark is about something that keeps the document from being stored."""
 
     ERROR = "ERROR"
     WARNING = "WARNING"
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Remark:
     """One thing to say about a place in a document."""
 
     severity: Severity
@@ -43,31 +43,31 @@ class Finding:
     suggestion: str | None = None
 
 
-def lint(policy_type: str, content: str, *, regions: Collection[str], now: datetime) -> tuple[Finding, ...]:
+def lint(policy_type: str, content: str, *, regions: Collection[str], now: datetime) -> tuple[Remark, ...]:
     """Return what there is to say about a document, by its place from top to bottom."""
     try:
         parsed = parse(content, fold_keys=KINDS[policy_type].inherits)
     except MalformedPolicyError as error:
         line, column = line_and_column(content, error.offset or 0)
-        return (Finding(Severity.ERROR, error.pointer, line, column, error.reason, error.suggestion),)
+        return (Remark(Severity.ERROR, error.pointer, line, column, error.reason, error.suggestion),)
     errors = [
-        _finding(parsed, Severity.ERROR, problem.pointer, problem.reason, problem.suggestion)
+        _remark(parsed, Severity.ERROR, problem.pointer, problem.reason, problem.suggestion)
         for problem in problems_of(policy_type, parsed.value, regions=regions, now=now)
     ]
     try:
         refuse_too_long(policy_type, content)
     except PolicyTooLongError as error:
-        errors.append(_finding(parsed, Severity.ERROR, "", str(error), None))
+        errors.append(_remark(parsed, Severity.ERROR, "", str(error), None))
     warnings = [
-        _finding(parsed, Severity.WARNING, pointer, message, None)
+        _remark(parsed, Severity.WARNING, pointer, message, None)
         for pointer, message in (_backup_warnings(parsed.value) if policy_type == BACKUP and not errors else ())
     ]
-    return tuple(sorted((*errors, *warnings), key=lambda finding: (finding.line, finding.column, finding.message)))
+    return tuple(sorted((*errors, *warnings), key=lambda remark: (remark.line, remark.column, remark.message)))
 
 
-def _finding(parsed: Parsed, severity: Severity, pointer: str, message: str, suggestion: str | None) -> Finding:
+def _remark(parsed: Parsed, severity: Severity, pointer: str, message: str, suggestion: str | None) -> Remark:
     line, column = parsed.line_and_column(pointer)
-    return Finding(severity, pointer, line, column, message, suggestion)
+    return Remark(severity, pointer, line, column, message, suggestion)
 
 
 def _backup_warnings(value: Json) -> Iterator[tuple[str, str]]:

@@ -32,7 +32,7 @@ class ValidationError:
 
 
 @dataclass(frozen=True, slots=True)
-class _Finding:
+class _Flaw:
     path: tuple[str, ...]
     code: str
     message: str
@@ -44,16 +44,16 @@ def validate_effective(effective: Effective, now: datetime) -> tuple[ValidationE
     An empty document is valid: nothing is attached that says anything.
     """
     plans = effective.document.get("plans", {})
-    findings = {finding: None for name, plan in plans.items() for finding in _plan(name, plan, now)}
+    flaws = {flaw: None for name, plan in plans.items() for flaw in _plan(name, plan, now)}
     return tuple(
         sorted(
             ValidationError("/".join(found.path), found.code, found.message, effective.contributors(found.path))
-            for found in findings
+            for found in flaws
         )
     )
 
 
-def _plan(name: str, plan: dict[str, Any], now: datetime) -> Iterator[_Finding]:
+def _plan(name: str, plan: dict[str, Any], now: datetime) -> Iterator[_Flaw]:
     here = ("plans", name)
     yield from _missing(plan, ("regions", "rules", "selections"), here)
     if plan.get("regions") == []:
@@ -61,7 +61,7 @@ def _plan(name: str, plan: dict[str, Any], now: datetime) -> Iterator[_Finding]:
     rules = plan.get("rules", {})
     if len(rules) > MOST_RULES:
         message = f"'rules' exceeds the allowed maximum limit {MOST_RULES}"
-        yield _Finding((*here, "rules"), "ELEMENTS_TOO_MANY", message)
+        yield _Flaw((*here, "rules"), "ELEMENTS_TOO_MANY", message)
     for rule_name, rule in rules.items():
         yield from _rule(rule_name, rule, (*here, "rules", rule_name), now)
         if "scan_actions" in rule and "scan_settings" not in plan:
@@ -80,7 +80,7 @@ def _plan(name: str, plan: dict[str, Any], now: datetime) -> Iterator[_Finding]:
             yield _too_few("resource_types", place)
 
 
-def _rule(name: str, rule: dict[str, Any], here: tuple[str, ...], now: datetime) -> Iterator[_Finding]:
+def _rule(name: str, rule: dict[str, Any], here: tuple[str, ...], now: datetime) -> Iterator[_Flaw]:
     yield from _missing(rule, ("target_backup_vault_name",), here)
     lifecycle = rule.get("lifecycle", {})
     if rule.get("enable_continuous_backup") == "true":
@@ -94,7 +94,7 @@ def _rule(name: str, rule: dict[str, Any], here: tuple[str, ...], now: datetime)
 
 def _archive(
     rule_name: str, lifecycle: dict[str, Any], schedule: str | None, here: tuple[str, ...], now: datetime
-) -> Iterator[_Finding]:
+) -> Iterator[_Flaw]:
     if lifecycle.get(_ARCHIVE) != "true":
         return
     if is_too_frequent_for_archive(schedule, now):
@@ -107,16 +107,16 @@ def _archive(
         yield _contradiction(operands, rule_name, here)
 
 
-def _missing(members: dict[str, Any], required: tuple[str, ...], here: tuple[str, ...]) -> Iterator[_Finding]:
+def _missing(members: dict[str, Any], required: tuple[str, ...], here: tuple[str, ...]) -> Iterator[_Flaw]:
     for key in required:
         if key not in members:
-            yield _Finding(here, "KEY_REQUIRED", f"'{key}' is missing")
+            yield _Flaw(here, "KEY_REQUIRED", f"'{key}' is missing")
 
 
-def _too_few(key: str, here: tuple[str, ...]) -> _Finding:
-    return _Finding((*here, key), "ELEMENTS_TOO_FEW", f"'{key}' is less than the allowed minimum limit 1")
+def _too_few(key: str, here: tuple[str, ...]) -> _Flaw:
+    return _Flaw((*here, key), "ELEMENTS_TOO_FEW", f"'{key}' is less than the allowed minimum limit 1")
 
 
-def _contradiction(operands: str, rule_name: str, here: tuple[str, ...]) -> _Finding:
+def _contradiction(operands: str, rule_name: str, here: tuple[str, ...]) -> _Flaw:
     message = f"Dependent fields {operands} in policy block {rule_name} are invalid when used together"
-    return _Finding(here, "CROSS_ATTRIBUTE_VALIDATION", message)
+    return _Flaw(here, "CROSS_ATTRIBUTE_VALIDATION", message)
