@@ -19,7 +19,7 @@ from holdfast.core.settings import Mode
 from holdfast.database.connection import Database
 from holdfast.database.schema import upgrade
 from holdfast.recovery.rebuild import Rebuilt, VaultRebuilt, rebuild
-from holdfast.server.configuration import load_configuration
+from holdfast.server.configuration import Configuration, load_configuration
 from holdfast.server.data_directory import DataDirectory, write_private
 from holdfast.vault.custody import Custody
 from holdfast.vault.records import Signer
@@ -53,7 +53,11 @@ def run_rebuild(options: Options) -> int:
     private = None if options.recovery_key is None else recovery_key_in(options.recovery_key)
     directory = DataDirectory(options.data_dir)
     mode = _open_directory(directory, options, private)
-    configuration = load_configuration(directory, mode)
+    with directory.held():
+        return _run(options, directory, load_configuration(directory, mode), private)
+
+
+def _run(options: Options, directory: DataDirectory, configuration: Configuration, private: bytes | None) -> int:
     root_key = directory.load_root_key()
     public = directory.recovery_public_key.read_bytes() if directory.recovery_public_key.exists() else None
     custody = Custody(configuration.settings, root_key, public)

@@ -1,8 +1,8 @@
 """`holdfast vault password`: the password of one repository, for restoring with restic when all else is lost.
 
-It needs only the repository's directory in storage and the root key or the recovery key: no server, no database. Whoever
-has these has every backup in the repository, so the command says on standard error what it did; the password alone goes to
-standard output, as restic's `--password-command` wants it.
+It needs only the repository's directory in storage and the root key or the recovery key: no server, no database.
+Whoever has these has every backup in the repository, so the command says on standard error what it did. The password
+alone goes to standard output, as restic's `--password-command` wants it.
 """
 
 import sys
