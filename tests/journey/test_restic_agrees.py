@@ -1,41 +1,22 @@
 """The independent witness: restic checks every repository that was made, and restores what we restore."""
 
-import json
 import os
 import shlex
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.running import HOLDFAST, PATIENCE, Member, Running, environment, found_organization, holdfast, join
+from tests.journey.restic import Storage, repositories_in, restic
+from tests.running import HOLDFAST, PATIENCE, Member, Running, copied, environment, found_organization, holdfast, join
 from tests.running import dev as start_dev
 from tests.source.conftest import PASSWORD, Server
 
 from holdfast.cli.tree import compare_trees, make_tree
 
 ROWS = 2000
-
-
-def repositories_in(data_dir: Path) -> list[Path]:
-    """Every repository that a server has made."""
-    return sorted(path.parent for path in (data_dir / "storage").glob("**/config") if path.is_file())
-
-
-def restic(repository: Path, *arguments: str | Path, password: str = "", **more: str) -> str:
-    """Run plain restic on a repository."""
-    done = subprocess.run(
-        ["restic", "--repo", repository, "--no-cache", *arguments],
-        env=environment(**({"RESTIC_PASSWORD": password} if password else {}), **more),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @dataclass(frozen=True)
@@ -51,32 +32,7 @@ class Backups:
     jobs: dict[str, str]
     """The job that made a point, by the point's ARN."""
     postgres: Server
-    passwords: dict[Path, str] = field(default_factory=dict)
-
-    @property
-    def root_key(self) -> Path:
-        return self.server.data_dir / "root.key"
-
-    def password(self, repository: Path) -> str:
-        """Return the password of a repository as a user gets it, from storage and the root key."""
-        if repository not in self.passwords:
-            told = holdfast("vault", "password", repository, "--root-key", self.root_key)
-            assert told.returncode == 0, told.stderr
-            self.passwords[repository] = told.stdout.strip()
-        return self.passwords[repository]
-
-    def restored_by_restic(self, job: str, target: Path) -> Path:
-        """Have restic restore the snapshot of a job, which its tags tell; return where."""
-        for repository in repositories_in(self.server.data_dir):
-            password = self.password(repository)
-            found = json.loads(
-                restic(repository, "snapshots", "--json", "--tag", f"holdfast:job={job}", password=password)
-            )
-            if found:
-                (snapshot,) = found
-                restic(repository, "restore", snapshot["id"], "--target", target, password=password)
-                return target
-        raise AssertionError(f"no repository has a snapshot of job {job}")
+    storage: Storage
 
 
 @pytest.fixture(scope="module")
@@ -102,9 +58,7 @@ def backups(tmp_path_factory: pytest.TempPathFactory, server: Server) -> Iterato
                 job = member.back_up(arn)
                 running.settle(60)
                 (made,) = (point for point in member.points() if point["RecoveryPointArn"] not in trees)
-                kept = top / f"{theme}-{turn}"
-                subprocess.run(["cp", "-a", "--sparse=always", tree, kept], check=True)
-                trees[made["RecoveryPointArn"]] = kept
+                trees[made["RecoveryPointArn"]] = copied(tree, top / f"{theme}-{turn}")
                 jobs[made["RecoveryPointArn"]] = job
                 points.setdefault(theme, []).append(made)
         with server.connect() as connection:
@@ -123,7 +77,7 @@ def backups(tmp_path_factory: pytest.TempPathFactory, server: Server) -> Iterato
             assert ledger.job(job)["State"] == "COMPLETED", ledger.job(job)
             points["orders"] = [point for point in ledger.points() if point["ResourceType"] == "RDS"]
             jobs[points["orders"][0]["RecoveryPointArn"]] = job
-            yield Backups(running, shop, ledger, trees, points, jobs, server)
+            yield Backups(running, shop, ledger, trees, points, jobs, server, Storage(running.data_dir))
         finally:
             server.run("postgres", "DROP DATABASE orders WITH (FORCE)")
 
@@ -132,8 +86,7 @@ def test_restic_finds_no_fault_in_any_repository(backups: Backups) -> None:
     repositories = repositories_in(backups.server.data_dir)
     assert {path.parent.name for path in repositories} == {backups.shop.id, backups.ledger.id}
     for repository in repositories:
-        said = restic(repository, "check", "--read-data", password=backups.password(repository))
-        assert "no errors were found" in said
+        backups.storage.check(repository)
 
 
 @pytest.mark.parametrize("theme", ["shop", "ledger"])
@@ -142,7 +95,7 @@ def test_restic_restores_the_same_tree_as_we_do(backups: Backups, tmp_path: Path
     for turn, point in enumerate(backups.points[theme]):
         kept = backups.trees[point["RecoveryPointArn"]]
         ours = member.restore(point, member.sandbox / f"restored-{turn}")
-        theirs = backups.restored_by_restic(backups.jobs[point["RecoveryPointArn"]], tmp_path / str(turn))
+        theirs = backups.storage.restore(backups.jobs[point["RecoveryPointArn"]], tmp_path / str(turn))
         assert compare_trees(kept, ours)[1] == []
         # restic makes no entry for the root of what it restores, so its mode and time are our restore's alone to bring.
         theirs.chmod(kept.stat().st_mode & 0o7777)
@@ -158,7 +111,7 @@ def test_a_database_restored_by_us_has_what_restic_restores_as_a_dump(
 ) -> None:
     (point,) = backups.points["orders"]
     server = backups.postgres
-    (dump,) = backups.restored_by_restic(backups.jobs[point["RecoveryPointArn"]], tmp_path).glob("**/*.pgc")
+    (dump,) = backups.storage.restore(backups.jobs[point["RecoveryPointArn"]], tmp_path).glob("**/*.pgc")
     theirs = make_database()
     subprocess.run(
         [
@@ -184,7 +137,7 @@ def test_a_database_restored_by_us_has_what_restic_restores_as_a_dump(
 
 def test_the_password_needs_the_right_key_and_is_announced(backups: Backups, tmp_path: Path) -> None:
     repository = repositories_in(backups.server.data_dir)[0]
-    command = [*HOLDFAST, "vault", "password", str(repository), "--root-key", str(backups.root_key)]
+    command = [*HOLDFAST, "vault", "password", str(repository), "--root-key", str(backups.storage.root_key)]
     assert "snapshot" in restic(repository, "snapshots", RESTIC_PASSWORD_COMMAND=shlex.join(command))
     told = holdfast(*command[len(HOLDFAST) :])
     assert len(told.stdout.strip()) == 44
@@ -194,7 +147,7 @@ def test_the_password_needs_the_right_key_and_is_announced(backups: Backups, tmp
     other.write_text("A" * 43 + "=\n")
     refused = {
         "does not open with this root key": (repository, "--root-key", other),
-        "is no repository of a vault": (tmp_path, "--root-key", backups.root_key),
+        "is no repository of a vault": (tmp_path, "--root-key", backups.storage.root_key),
         "give --root-key or --recovery-key": (repository,),
         "cannot be read": (repository, "--root-key", tmp_path / "none"),
         "was never sealed to a recovery key": (repository, "--recovery-key", other),
