@@ -84,6 +84,12 @@ def refusal(call: Callable[..., Any], **parameters: Any) -> tuple[str, str]:
     raise AssertionError(f"this was not refused: {answer}")
 
 
+def copied(tree: Path, target: Path) -> Path:
+    """Copy a tree with all that makes it what it is; return the copy."""
+    subprocess.run(["cp", "-a", "--sparse=always", tree, target], check=True)
+    return target
+
+
 def children_of(process: int) -> list[int]:
     """The processes that a process has started and that have not ended, by number."""
     found = []

@@ -31,6 +31,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+vault = typer.Typer(help="What is done to vaults past the server, on storage itself.", no_args_is_help=True)
+app.add_typer(vault, name="vault")
+
 DataDir = Annotated[Path, typer.Option("--data-dir", envvar="HOLDFAST_DATA_DIR", help="Where everything is kept.")]
 
 
@@ -168,6 +171,21 @@ def rebuild(
     raise typer.Exit(run_rebuild(options))
 
 
+@vault.command("password")
+def vault_password(
+    repository: Annotated[Path, typer.Argument(help="A repository in storage: STORAGE/vaults/VAULT/ACCOUNT/1.")],
+    root_key: Annotated[Path | None, typer.Option(help="A file with the root key.")] = None,
+    recovery_key: Annotated[Path | None, typer.Option(help="A file with the recovery key, or - for stdin.")] = None,
+) -> None:
+    """Print the password of one repository, to restore with restic when all else is lost.
+
+    Everything in the repository can be read and removed with it; what is printed here is beyond every policy and lock.
+    """
+    from holdfast.cli.vault_password import run_vault_password  # noqa: PLC0415 - see quickstart
+
+    raise typer.Exit(run_vault_password(repository, root_key=root_key, recovery_key=recovery_key))
+
+
 @app.command()
 def models() -> None:
     """Print the directory for AWS_DATA_PATH, with which boto3 and the AWS CLI know the service `holdfast`."""
@@ -192,11 +210,15 @@ def run() -> None:
         _fail(str(error), EXIT_DENIED)
     except HoldfastError as error:
         _fail(str(error), EXIT_FAILED)
-    except (ClientError, BotoCoreError) as error:
-        _fail(f"the server answered: {error}", EXIT_FAILED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_FAILED)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _fail(f"{os.fsdecode(error.filename)}: {error.strerror}", EXIT_FAILED)
+    except (ClientError, BotoCoreError) as error:
+        _fail(f"the server answered: {error}", EXIT_FAILED)
 
 
 def _fail(sentence: str, code: int) -> None:

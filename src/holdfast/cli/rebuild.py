@@ -1,7 +1,6 @@
 """`holdfast rebuild`: the catalogue comes back from storage and a key. Progress goes to standard error."""
 
 import base64
-import binascii
 import json
 import sys
 from dataclasses import asdict, dataclass
@@ -13,24 +12,20 @@ from rich.console import Console
 from rich.table import Table
 
 from holdfast.access.credentials import create_first_administrator
+from holdfast.cli.keys import recovery_key_in, root_key_in
 from holdfast.core.clock import SystemClock, SystemMachineTime
 from holdfast.core.errors import InvalidInputError
 from holdfast.core.settings import Mode
 from holdfast.database.connection import Database
 from holdfast.database.schema import upgrade
 from holdfast.recovery.rebuild import Rebuilt, VaultRebuilt, rebuild
-from holdfast.server.configuration import load_configuration
-from holdfast.server.data_directory import DataDirectory, parse_root_key, write_private
+from holdfast.server.configuration import Configuration, load_configuration
+from holdfast.server.data_directory import DataDirectory, write_private
 from holdfast.vault.custody import Custody
 from holdfast.vault.records import Signer
 
 EXIT_SOUND: Final = 0
 EXIT_FINDINGS: Final = 4
-_RECOVERY_KEY_BYTES: Final = 32
-
-
-class RecoveryKeyError(InvalidInputError):
-    """What was given is no recovery key."""
 
 
 class StorageGivenError(InvalidInputError):
@@ -55,10 +50,14 @@ def run_rebuild(options: Options) -> int:
     Raises:
         HoldfastError: a key, the configuration or the storage can't be used.
     """
-    private = None if options.recovery_key is None else _recovery_key(options.recovery_key)
+    private = None if options.recovery_key is None else recovery_key_in(options.recovery_key)
     directory = DataDirectory(options.data_dir)
     mode = _open_directory(directory, options, private)
-    configuration = load_configuration(directory, mode)
+    with directory.held():
+        return _run(options, directory, load_configuration(directory, mode), private)
+
+
+def _run(options: Options, directory: DataDirectory, configuration: Configuration, private: bytes | None) -> int:
     root_key = directory.load_root_key()
     public = directory.recovery_public_key.read_bytes() if directory.recovery_public_key.exists() else None
     custody = Custody(configuration.settings, root_key, public)
@@ -97,7 +96,7 @@ def _open_directory(directory: DataDirectory, options: Options, private: bytes |
                 "or name a new data directory"
             )
         return mode
-    root_key = None if options.root_key is None else parse_root_key(options.root_key.read_text(encoding="ascii"))
+    root_key = None if options.root_key is None else root_key_in(options.root_key)
     directory.create(Mode.SERVE)
     if root_key is not None:
         directory.root_key.unlink(missing_ok=True)
@@ -109,17 +108,6 @@ def _open_directory(directory: DataDirectory, options: Options, private: bytes |
         url = options.storage if "://" in options.storage else Path(options.storage).resolve().as_uri()
         write_private(directory.configuration, f"[storage.local]\nurl = {json.dumps(url)}\n".encode())
     return Mode.SERVE
-
-
-def _recovery_key(path: Path) -> bytes:
-    text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="ascii")
-    try:
-        key = base64.b64decode(text.strip(), validate=True)
-    except (ValueError, binascii.Error) as error:
-        raise RecoveryKeyError(f"{path} holds no recovery key: it is {_RECOVERY_KEY_BYTES} bytes in base64") from error
-    if len(key) != _RECOVERY_KEY_BYTES:
-        raise RecoveryKeyError(f"{path} holds {len(key)} bytes, and a recovery key has {_RECOVERY_KEY_BYTES}")
-    return key
 
 
 def _say(line: str) -> None:

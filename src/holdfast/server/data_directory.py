@@ -5,13 +5,16 @@ control.db      the control database   root.key     the root key, unless it is g
 recovery.pub    the recovery key's public half
 storage/        vaults, unless they are configured elsewhere
 sandbox/        in development mode, what accounts may read and restore into
+serving.lock    held by the one process that works on the directory
 """
 
 import base64
 import binascii
+import fcntl
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -30,6 +33,10 @@ _CREDENTIAL_NAME: Final = "holdfast-root-key"
 
 class WrongDirectoryError(InvalidStateError):
     """A data directory was made by another mode or a later release, or is something else altogether."""
+
+
+class DirectoryInUseError(InvalidStateError):
+    """Another process works on a data directory."""
 
 
 class RootKeyError(InvalidInputError):
@@ -73,6 +80,11 @@ class DataDirectory:
         return self.path / "storage"
 
     @property
+    def lock(self) -> Path:
+        """What the one process that works on the directory holds."""
+        return self.path / "serving.lock"
+
+    @property
     def sandbox(self) -> Path:
         """What development mode grants to every account."""
         return self.path / "sandbox"
@@ -83,7 +95,7 @@ class DataDirectory:
         if mode is Mode.SERVE:
             return (str(here),)
         database = here / self.database.name
-        files = [self.configuration, self.stamp, self.root_key, self.recovery_public_key, self.storage]
+        files = [self.configuration, self.stamp, self.root_key, self.recovery_public_key, self.storage, self.lock]
         return (*(str(here / path.name) for path in files), *(f"{database}{suffix}" for suffix in ("", "-wal", "-shm")))
 
     def mode(self) -> Mode | None:
@@ -138,6 +150,28 @@ class DataDirectory:
                 f"{self.path} was made by `holdfast {found}` and cannot be used by `holdfast {mode}`: "
                 "development data never becomes production data; name another directory"
             )
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Be the one process that works on the directory; the kernel lets go of it when the process is gone.
+
+        Raises:
+            DirectoryInUseError: another one does.
+        """
+        descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                by = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip() or "unknown"
+                raise DirectoryInUseError(
+                    f"{self.path} is served already, by process {by}; end that one, or name another directory"
+                ) from error
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            yield
+        finally:
+            os.close(descriptor)
 
     def load_root_key(self) -> RootKey:
         """Return the root key: from the environment, a system credential, or the directory's own file.

@@ -128,6 +128,7 @@ def run_serve(data_dir: Path, *, host: str | None, port: int | None) -> int:
         NotFoundError: there is no data directory.
         WrongDirectoryError: a development server made it.
         AddressRefusedError: the address is not loopback, and no certificate is configured.
+        DirectoryInUseError: another process serves the directory.
     """
     _log_to_stderr()
     directory = DataDirectory(data_dir)
@@ -139,14 +140,15 @@ def run_serve(data_dir: Path, *, host: str | None, port: int | None) -> int:
             "set server.certificate and server.private_key in holdfast.toml, or listen on 127.0.0.1"
         )
     recovery = directory.recovery_public_key.read_bytes() if directory.recovery_public_key.exists() else None
-    running = assemble(
-        configuration,
-        root_key=directory.load_root_key(),
-        recovery_key=recovery,
-        clock=SystemClock(),
-        machine=SystemMachineTime(),
-    )
-    return _serve(running, configuration, until_stdin_closes=False)
+    with directory.held():
+        running = assemble(
+            configuration,
+            root_key=directory.load_root_key(),
+            recovery_key=recovery,
+            clock=SystemClock(),
+            machine=SystemMachineTime(),
+        )
+        return _serve(running, configuration, until_stdin_closes=False)
 
 
 def run_dev(options: DevOptions) -> int:
@@ -154,6 +156,7 @@ def run_dev(options: DevOptions) -> int:
 
     Raises:
         WrongDirectoryError: the directory was not made by `holdfast dev`.
+        DirectoryInUseError: another process serves the directory.
     """
     _log_to_stderr()
     path = options.data_dir or Path(tempfile.mkdtemp(prefix="holdfast-dev-"))
@@ -165,7 +168,8 @@ def run_dev(options: DevOptions) -> int:
         configuration = load_configuration(
             directory, Mode.DEV, host="127.0.0.1", port=options.port, grants=options.grants
         )
-        return _run_dev(options, directory, configuration)
+        with directory.held():
+            return _run_dev(options, directory, configuration)
     finally:
         if options.data_dir is None:
             shutil.rmtree(path, ignore_errors=True)
