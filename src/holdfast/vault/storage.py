@@ -80,7 +80,7 @@ def open_storage(settings: StorageSettings) -> Storage:
             return _s3_storage(url.netloc, url.path.strip("/"), S3Access(**settings.options))
         case "gs" | "az":
             _only_known(settings, ())  # their credentials come from the environment
-            return object_storage.open_storage(settings.url)
+            return object_storage.object_storage(settings.url)
         case _:
             raise UnknownStorageError(
                 f"storage {settings.name}: {url.scheme or 'no scheme'} is no kind of storage that can be used; give "
