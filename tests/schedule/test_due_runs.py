@@ -114,6 +114,7 @@ class Installation:
                 type=type_name,
                 name=name,
                 source_url=f"file:///{account}/{name}",
+                location=f"file:///{account}/{name}",
                 site="local",
                 class_id=class_id,
                 version=1,
