@@ -70,6 +70,10 @@ def test_a_document_that_is_too_long_is_told_so() -> None:
     assert "may have 10000" in found.message
 
 
+def test_a_hundred_errors_are_enough_to_begin_with() -> None:
+    assert len(remarks({"plans": {"core": {"regions": assign(["nowhere"] * 3_000)}}})) == 101  # and it is too long
+
+
 def test_nothing_is_said_about_a_complete_policy() -> None:
     assert remarks(FULL_POLICY) == ()
     assert remarks({"tags": {"a": {}}}, "TAG_POLICY") == ()

@@ -92,7 +92,7 @@ def _install(tx: sa.Connection, document_id: str, document: Mapping[str, Any], n
                     "completion_window": int(rule.completion_window.total_seconds()) * 1_000_000,
                     "vault_name": rule.vault_name,
                 }
-                for region in plan.get("regions", ())
+                for region in dict.fromkeys(plan.get("regions", ()))  # a policy may name a region twice
             ]
         selections += [
             {

@@ -38,6 +38,8 @@ _OPERATORS: Final = {
     "string_like": Operator.LIKE,
     "string_not_like": Operator.NOT_LIKE,
 }
+_LONGEST_MINUTES: Final = 52_560_000
+_LONGEST_DAYS: Final = 36_500
 _OPTION_NAMES: Final = {
     ("ec2", "windows_vss"): ("EC2", "WindowsVSS"),
     ("s3", "backup_acls"): ("S3", "BackupACLs"),
@@ -154,11 +156,12 @@ def _rule(name: str, body: Mapping[str, Any], where: _Where) -> Rule:
 
 
 def _minutes(text: str | None, default: timedelta) -> timedelta:
-    return default if text is None else timedelta(minutes=int(text))
+    # A policy may name up to 16 digits; a window of a hundred years is the longest that AWS Backup knows.
+    return default if text is None else timedelta(minutes=min(int(text), _LONGEST_MINUTES))
 
 
 def _days(text: str | None) -> int | None:
-    return None if text is None else int(text)
+    return None if text is None else min(int(text), _LONGEST_DAYS)
 
 
 def _lifecycle(body: Mapping[str, Any]) -> Lifecycle:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from itertools import islice
 from typing import Final
 
 from holdfast.policy.model.admission import PolicyTooLongError, problems_of, refuse_too_long
@@ -18,6 +19,7 @@ from holdfast.policy.model.grammar import Fragment, fragment_of
 from holdfast.policy.model.kind import BACKUP, KINDS
 from holdfast.policy.model.validation import MOST_RULES
 
+_MOST_ERRORS: Final = 100
 _MOST_COPIES: Final = 5
 _LONGEST_DAYS: Final = 36_500
 _SHORTEST_VAULT_NAME: Final = 2
@@ -44,7 +46,7 @@ class Remark:
 
 
 def lint(policy_type: str, content: str, *, regions: Collection[str], now: datetime) -> tuple[Remark, ...]:
-    """Return what there is to say about a document, by its place from top to bottom."""
+    """Return what there is to say about a document, by its place from top to bottom; a hundred errors at most."""
     try:
         parsed = parse(content, fold_keys=KINDS[policy_type].inherits)
     except MalformedPolicyError as error:
@@ -52,7 +54,7 @@ def lint(policy_type: str, content: str, *, regions: Collection[str], now: datet
         return (Remark(Severity.ERROR, error.pointer, line, column, error.reason, error.suggestion),)
     errors = [
         _remark(parsed, Severity.ERROR, problem.pointer, problem.reason, problem.suggestion)
-        for problem in problems_of(policy_type, parsed.value, regions=regions, now=now)
+        for problem in islice(problems_of(policy_type, parsed.value, regions=regions, now=now), _MOST_ERRORS)
     ]
     try:
         refuse_too_long(policy_type, content)

@@ -58,6 +58,7 @@ def _plan(name: str, plan: dict[str, Any], now: datetime) -> Iterator[_Flaw]:
     yield from _missing(plan, ("regions", "rules", "selections"), here)
     if plan.get("regions") == []:
         yield _too_few("regions", here)
+    yield from _tags(plan, "backup_plan_tags", here)
     rules = plan.get("rules", {})
     if len(rules) > MOST_RULES:
         message = f"'rules' exceeds the allowed maximum limit {MOST_RULES}"
@@ -71,17 +72,20 @@ def _plan(name: str, plan: dict[str, Any], now: datetime) -> Iterator[_Flaw]:
     for selection_name, selection in selections.get("tags", {}).items():
         place = (*here, "selections", "tags", selection_name)
         yield from _missing(selection, ("iam_role_arn", "tag_key", "tag_value"), place)
+        yield from _conditions(selection, place)
         if selection.get("tag_value") == []:
             yield _too_few("tag_value", place)
     for selection_name, selection in selections.get("resources", {}).items():
         place = (*here, "selections", "resources", selection_name)
         yield from _missing(selection, ("iam_role_arn",), place)
+        yield from _conditions(selection, place)
         if selection.get("resource_types") == []:
             yield _too_few("resource_types", place)
 
 
 def _rule(name: str, rule: dict[str, Any], here: tuple[str, ...], now: datetime) -> Iterator[_Flaw]:
     yield from _missing(rule, ("target_backup_vault_name",), here)
+    yield from _tags(rule, "recovery_point_tags", here)
     lifecycle = rule.get("lifecycle", {})
     if rule.get("enable_continuous_backup") == "true":
         days = lifecycle.get("delete_after_days", _UNDEFINED)
@@ -105,6 +109,18 @@ def _archive(
     if _UNDEFINED in {delete, cold} or int(delete) - int(cold) < COLD_STORAGE_DAYS:
         operands = f"{_ARCHIVE}=true,delete_after_days={delete},move_to_cold_storage_after_days={cold}"
         yield _contradiction(operands, rule_name, here)
+
+
+def _tags(members: dict[str, Any], key: str, here: tuple[str, ...]) -> Iterator[_Flaw]:
+    for name, tag in members.get(key, {}).items():
+        yield from _missing(tag, ("tag_key", "tag_value"), (*here, key, name))
+
+
+def _conditions(selection: dict[str, Any], here: tuple[str, ...]) -> Iterator[_Flaw]:
+    for kind, conditions in selection.get("conditions", {}).items():
+        for name, condition in conditions.items():
+            place = (*here, "conditions", kind, name)
+            yield from _missing(condition, ("condition_key", "condition_value"), place)
 
 
 def _missing(members: dict[str, Any], required: tuple[str, ...], here: tuple[str, ...]) -> Iterator[_Flaw]:
