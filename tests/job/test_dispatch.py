@@ -18,7 +18,9 @@ LANE, RESTORES = lanes(SiteSettings("local", concurrency=2, restore_concurrency=
 
 def choose(database: Database, lane: Lane = LANE, *, now: datetime = NOON, machine: datetime = MACHINE) -> list[str]:
     with database.transaction() as tx:
-        return [found.job_id for found in dispatch.dispatch(tx, lane, now=now, machine_now=machine)]
+        chosen = dispatch.dispatch(tx, lane, now=now, machine_now=machine)
+        dispatch.tell_waiting(tx, lane)
+    return [handover.job_id for handover in chosen]
 
 
 def claim(database: Database, job: Job, expected: int | None = None, *, machine: datetime = MACHINE) -> None:

@@ -365,3 +365,14 @@ def test_a_job_is_described_to_its_own_account_only(database: Database, a_job: A
             service.describe_job(tx, job.id, kind=Kind.RESTORE, account=ACCOUNT)
         with pytest.raises(JobNotFoundError):
             service.describe_job(tx, job.id, kind=Kind.BACKUP, account=ACCOUNT, region="us-east-1")
+
+
+def test_a_hand_over_that_came_too_late_changes_nothing(database: Database, a_job: AJob) -> None:
+    job = a_job()
+    claim(database, job)
+    complete(database, job, 1, Failed("later", retryable=True))
+    with database.transaction() as tx:
+        tx.execute(text("UPDATE job SET dispatched_at = 7 WHERE id = :id"), {"id": job.id})
+    before = present(database, job)
+    assert claim(database, job, 0) is None
+    assert present(database, job) == before

@@ -111,7 +111,7 @@ def dispatch(tx: sa.Connection, lane: Lane, *, now: datetime, machine_now: datet
     At most one job per resource and so many per vault; what is passed over is told what it waits for. Call it in the
     same transaction that puts the jobs into the engine's queue.
     """
-    sort = "kind = 'RESTORE'" if lane.restores else "kind <> 'RESTORE'"
+    sort = _sort(lane)
     taken = tx.execute(text(_TAKEN.format(kind=sort)), {"site": lane.site}).scalar_one()
     free = lane.concurrency * _AHEAD - taken
     busy, writing = _under_way(tx)
@@ -143,9 +143,16 @@ def dispatch(tx: sa.Connection, lane: Lane, *, now: datetime, machine_now: datet
     ]
     if waits:
         tx.execute(_WAITS, [{"id": job_id, "waiting_for": waiting} for job_id, waiting in waits.items()])
-    if len(chosen) >= free:
-        tx.execute(text(_WAIT_FOR_SITE.format(kind=sort)), {"site": lane.site, "limit": _TOLD})
     return handed_over
+
+
+def tell_waiting(tx: sa.Connection, lane: Lane) -> None:
+    """Tell the next jobs of a lane, if they wait for nothing else, that every mover is busy."""
+    tx.execute(text(_WAIT_FOR_SITE.format(kind=_sort(lane))), {"site": lane.site, "limit": _TOLD})
+
+
+def _sort(lane: Lane) -> str:
+    return "kind = 'RESTORE'" if lane.restores else "kind <> 'RESTORE'"
 
 
 def _under_way(tx: sa.Connection) -> tuple[set[tuple[str, str, str]], Counter[str]]:

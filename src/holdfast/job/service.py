@@ -148,9 +148,8 @@ def claim(
     except sa.exc.IntegrityError:  # another job took the resource at this very moment
         job = None
     if job is None:
-        if before.state is State.CREATED and before.start_by is not None and before.start_by <= now:
-            return None  # the sweep of windows ends it
-        if before.state is State.CREATED:
+        in_window = before.start_by is None or now < before.start_by
+        if before.state is State.CREATED and in_window and expected_epoch in (None, before.epoch):
             store.let_go(tx, job_id, Waiting.RESOURCE)
         return None
     if job.state is not before.state:

@@ -174,10 +174,7 @@ class Supervisor:
         for handover in stale:
             log.warning("job.taken_over", job=handover.job_id, epoch=handover.epoch)
         for lane in self._lanes:
-            with self._database.transaction() as tx:
-                chosen = dispatch.dispatch(tx, lane, now=now, machine_now=machine_now)
-                self._engine.hand_over(tx, chosen, machine_now=machine_now)
-            handed_over += len(chosen)
+            handed_over += self._dispatch(lane, tell=True)
         self._ticks += 1
         if self._ticks % _HOUSEKEEPING_TICKS == 0:
             self._take_back(before=machine_now - _HAND_OVER_AGAIN)
@@ -185,6 +182,17 @@ class Supervisor:
                 if self._engine.purge(before=machine_now - _KEEP_RUNS) < PURGE_BATCH:
                     break
         return handed_over + len(stale)
+
+    def _dispatch(self, lane: Lane, *, tell: bool = False) -> int:
+        engine, machine_now = self._engine, self._machine.now()
+        if engine is None or self._stopping.is_set():
+            return 0
+        with self._database.transaction() as tx:
+            chosen = dispatch.dispatch(tx, lane, now=self._clock.now(), machine_now=machine_now)
+            engine.hand_over(tx, chosen, machine_now=machine_now)
+            if tell:
+                dispatch.tell_waiting(tx, lane)
+        return len(chosen)
 
     def _close_windows(self, now: datetime, machine_now: datetime) -> None:
         for _ in range(_MOST_BATCHES):  # each in a transaction of its own, so that others get in between
@@ -232,6 +240,12 @@ class Supervisor:
             self._end_or_try_again(claim, outcome)
         except FencedError as error:
             words.warning("job.fenced", reason=str(error))
+            return
+        # Without waiting for the next tick, so that many small jobs go through quickly.
+        queue = dispatch.lane_of(claim.job.site, claim.job.kind)
+        for lane in self._lanes:
+            if lane.queue == queue:
+                self._dispatch(lane)
 
     def _outcome(self, claim: Claim) -> Outcome | None:
         """Do the work; None if this process is being stopped, so that the job is left to the next one."""
