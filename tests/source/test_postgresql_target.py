@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
+import psycopg
 import pytest
 from tests.source.conftest import Server
 from tests.source.contract import PointInMemory, children, descriptors, opened_since, read_all
@@ -19,6 +21,7 @@ from holdfast.source.protocol import (
     OptionRefusedError,
     SourceAbortedError,
     SourceReport,
+    SourceSecret,
     SourceSpec,
     TargetFailedError,
     TargetOccupiedError,
@@ -406,3 +409,42 @@ def test_an_abort_from_another_thread_ends_the_restore(server: Server, point: Po
     assert new_name not in server.databases()
     assert server.backends(spec.job) == 0
     assert opened_since(open_files) == []
+
+
+def test_another_release_is_read_and_restored_over_its_socket(server: Server, postgres_url: str) -> None:
+    names = [f"builtin_{new_uuid()[:8]}", f"restored_{new_uuid()[:8]}"]
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        directory = admin.info.host
+        admin.execute(
+            f"CREATE DATABASE {names[0]} TEMPLATE template0 LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8'"
+            " LC_COLLATE 'C' LC_CTYPE 'C'".encode()
+        )
+    try:
+        with psycopg.connect(postgres_url, dbname=names[0], autocommit=True) as connection:
+            connection.execute("CREATE TABLE part (x int) PARTITION BY RANGE (x)")
+            connection.execute("CREATE TABLE part_1 PARTITION OF part FOR VALUES FROM (0) TO (100)")
+            connection.execute("INSERT INTO part SELECT generate_series(1, 50)")
+            connection.execute("CREATE MATERIALIZED VIEW total AS SELECT sum(x) FROM part")
+        top = f"postgresql://{quote(directory, safe='')}/"
+        spec = SourceSpec(
+            top + names[0],
+            "RDS",
+            secret=SourceSecret("postgres", "not asked for"),
+            options={"row-counts": "exact"},
+            grants=(HostGrant(top),),
+            job=new_uuid(),
+            tools=(server.tools, server.newer_tools),
+        )
+        point = a_point(spec)
+        report = restore(replace(spec, url=top + names[1], options={}), point)
+        assert report.facts["rows"] == {"public.part_1": 50}
+        with psycopg.connect(postgres_url, dbname=names[1], autocommit=True) as connection:
+            row = connection.execute(
+                "SELECT (SELECT * FROM total), datlocprovider, datlocale FROM pg_database"
+                " WHERE datname = current_database()"
+            ).fetchone()
+        assert row == (1275, "b", "C.UTF-8")
+    finally:
+        with psycopg.connect(postgres_url, autocommit=True) as admin:
+            for name in names:
+                admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
