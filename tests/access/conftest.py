@@ -70,6 +70,7 @@ class World:
     url: str
     database: Database
     machine: Wall
+    authorizer: Authorizer
     keys: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def client(self, service: str, who: str | Mapping[str, str] = MANAGEMENT, *, region: str = REGION) -> Any:
@@ -169,9 +170,10 @@ def world(sqlite_database: Database, tmp_path: Path) -> Iterator[World]:
             keys[account] = (f"AKIAROOT{number}00000000000", f"secret of {account}")
             import_access_key(tx, ROOT_KEY, account, None, *keys[account], now=NOW)
         create_access_role(tx, MEMBER, MANAGEMENT, now=NOW)
+    authorizer = Authorizer(instance)
     dispatcher = Dispatcher(
         instance,
-        Authorizer(instance),
+        authorizer,
         {
             "backup": BACKUP,
             "cloudtrail": cloudtrail.OPERATIONS,
@@ -188,7 +190,7 @@ def world(sqlite_database: Database, tmp_path: Path) -> Iterator[World]:
     server = uvicorn.Server(uvicorn.Config(application, log_level="warning", access_log=False, lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
-    yield World(f"http://127.0.0.1:{listener.getsockname()[1]}", sqlite_database, machine, keys)
+    yield World(f"http://127.0.0.1:{listener.getsockname()[1]}", sqlite_database, machine, authorizer, keys)
     server.should_exit = True
     thread.join()
     listener.close()

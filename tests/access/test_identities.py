@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from tests.access.conftest import MEMBER, REGION, World
+from tests.access.conftest import MEMBER, NOW, REGION, World
 
 from holdfast.access.managed import managed_policies
 
@@ -221,6 +221,41 @@ def test_access_keys_are_rotated_two_at_a_time(iam: Any) -> None:
     assert sorted(key["Status"] for key in shown) == ["Active", "Inactive"]
     assert all("SecretAccessKey" not in key for key in shown)
     assert iam.get_access_key_last_used(AccessKeyId=first["AccessKeyId"])["UserName"] == "maria"
+
+
+def test_a_scanner_sees_the_whole_account_in_pages(iam: Any) -> None:
+    own = iam.create_policy(PolicyName="Own", PolicyDocument=READ)["Policy"]["Arn"]
+    iam.create_user(UserName="maria", PermissionsBoundary=own, Tags=[{"Key": "team", "Value": "red"}])
+    iam.create_group(GroupName="readers")
+    iam.add_user_to_group(GroupName="readers", UserName="maria")
+    iam.attach_group_policy(GroupName="readers", PolicyArn=own)
+    iam.put_user_policy(UserName="maria", PolicyName="own", PolicyDocument=READ)
+    pages = list(iam.get_paginator("get_account_authorization_details").paginate(PaginationConfig={"PageSize": 2}))
+    (user,) = [each for page in pages for each in page["UserDetailList"]]
+    assert user["UserPolicyList"] == [{"PolicyName": "own", "PolicyDocument": json.loads(READ)}]
+    assert (user["GroupList"], user["PermissionsBoundary"]["PermissionsBoundaryArn"]) == (["readers"], own)
+    (group,) = [each for page in pages for each in page["GroupDetailList"]]
+    assert group["AttachedManagedPolicies"] == [{"PolicyName": "Own", "PolicyArn": own}]
+    (role,) = [each for page in pages for each in page["RoleDetailList"]]
+    assert role["RoleName"] == "OrganizationAccountAccessRole"
+    policies = {each["PolicyName"]: each for page in pages for each in page["Policies"]}
+    assert set(policies) == {"Own", "AdministratorAccess"}
+    assert policies["Own"]["PolicyVersionList"][0]["Document"] == json.loads(READ)
+    only = iam.get_account_authorization_details(Filter=["Group"])
+    assert (len(only["GroupDetailList"]), only["UserDetailList"]) == (1, [])
+    assert iam.get_account_summary()["SummaryMap"]["Users"] == 1
+
+
+def test_a_key_knows_when_it_was_last_used(world: World, iam: Any) -> None:
+    iam.create_user(UserName="maria")
+    key = iam.create_access_key(UserName="maria")["AccessKey"]
+    never = iam.get_access_key_last_used(AccessKeyId=key["AccessKeyId"])["AccessKeyLastUsed"]
+    assert (never["ServiceName"], "LastUsedDate" in never) == ("N/A", False)
+    world.client("sts", {name: key[name] for name in ("AccessKeyId", "SecretAccessKey")}).get_caller_identity()
+    assert world.authorizer.note_usage() > 0
+    assert world.authorizer.note_usage() == 0
+    used = iam.get_access_key_last_used(AccessKeyId=key["AccessKeyId"])["AccessKeyLastUsed"]
+    assert (used["ServiceName"], used["Region"], used["LastUsedDate"]) == ("sts", REGION, NOW)
 
 
 def test_the_aws_cli_makes_a_role(world: World) -> None:

@@ -54,6 +54,7 @@ class Holdfast:
     housekeeper: Housekeeper
     supervisor: Supervisor
     sealer: Sealer
+    authorizer: Authorizer
     application: Application
     _loops: Loops | None = field(default=None)
 
@@ -79,6 +80,7 @@ class Holdfast:
             self._loops.stop()
             self._loops = None
         self.supervisor.stop()
+        self.authorizer.note_usage()
         self.sealer.run()
 
     def close(self) -> None:
@@ -99,6 +101,7 @@ class Holdfast:
         self.housekeeper.keep(now=now)
         let_closed_accounts_go(self.instance.database, now=now)
         keep_keys(self.instance, now=now)
+        self.authorizer.note_usage()
 
 
 NEWS_HANDLERS: Final[Mapping[str, NewsHandler]] = {}
@@ -142,14 +145,17 @@ def assemble(
         host=host_of(settings),
         executor=executor,
     )
+    authorizer = Authorizer(instance)
     application = Application(
-        Dispatcher(instance, Authorizer(instance), HANDLERS),
+        Dispatcher(instance, authorizer, HANDLERS),
         machine_time=machine,
         settings=DoorSettings(is_region=settings.regions.__contains__, default_region=settings.default_region),
         routes={"/_holdfast/health": _health(instance), "/_holdfast/": _unknown},
     )
     sealer = Sealer(database, trail_storage(settings), TrailKey.of(root_key), machine)
-    return Holdfast(instance, custody, Housekeeper(database, custody, machine), supervisor, sealer, application)
+    return Holdfast(
+        instance, custody, Housekeeper(database, custody, machine), supervisor, sealer, authorizer, application
+    )
 
 
 def trail_storage(settings: Settings) -> Storage:

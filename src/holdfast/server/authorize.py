@@ -7,8 +7,10 @@ anything.
 """
 
 import hashlib
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
@@ -160,6 +162,8 @@ class Authorizer:
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
         self._era = _Era(-1)
+        self._used: dict[str, tuple[datetime, str, str]] = {}
+        self._guard = threading.Lock()
 
     def credential(self, access_key_id: str, session_token: str | None) -> Credential | None:
         """Return the secret and the caller behind an access key, None when nobody may act by it.
@@ -217,7 +221,20 @@ class Authorizer:
             if not decision.allowed and not (check.is_free and decision.reason.verdict is Verdict.IMPLICIT_DENY):
                 raise AccessRefusedError(decision)
             reasons.append(f"{check.action}: {decision.reason}")
+        if call.caller.issued_at is None and call.access_key_id:
+            with self._guard:
+                self._used[call.access_key_id] = (call.now, call.service, call.region)
         return "; ".join(dict.fromkeys(reasons)) or "open to every caller who is somebody"
+
+    def note_usage(self) -> int:
+        """Write down when, and for what, access keys were last used; return how many."""
+        with self._guard:
+            used, self._used = self._used, {}
+        if used:
+            with self._instance.database.transaction() as tx:
+                for key_id, (at, service, region) in used.items():
+                    credential_store.key_used(tx, key_id, at=at, service=service, region=region)
+        return len(used)
 
     def _decide(self, call: Call, era: _Era, check: Check, common: Mapping[str, tuple[str, ...]]) -> Decision:
         """Return the decision on one check of a call."""

@@ -9,7 +9,7 @@ from holdfast.access import credential_store, credentials, service, store
 from holdfast.access.model.identity import AccessKey, Group, Kind, Role, User
 from holdfast.access.tag import check_tags, put_tags, remove_tags, tags_of
 from holdfast.core.errors import InvalidInputError
-from holdfast.wire import iam_policies
+from holdfast.wire import iam_account, iam_policies
 from holdfast.wire.call import Call, Handler
 from holdfast.wire.iam_page import Page, page_of
 
@@ -424,5 +424,6 @@ OPERATIONS: Final[Mapping[str, Handler]] = {
     "UpdateAssumeRolePolicy": update_assume_role_policy,
     "UpdateRole": update_role,
     "UpdateRoleDescription": update_role_description,
+    **iam_account.OPERATIONS,
     **iam_policies.OPERATIONS,
 }
