@@ -50,6 +50,7 @@ def settings_in(tmp_path: Path) -> Settings:
 
 
 EMPTIED = (
+    "instance",
     "organization",
     "unit",
     "account",

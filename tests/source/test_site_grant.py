@@ -16,6 +16,7 @@ from tests.source.register import (
 
 from holdfast.core.errors import InvalidInputError
 from holdfast.core.settings import HostGrant
+from holdfast.database.facts import OPERATOR, remember
 from holdfast.organization.errors import ParentNotFoundError
 from holdfast.source import service
 from holdfast.source.grant import Purpose
@@ -34,6 +35,16 @@ def test_grants_are_put_by_the_management_account_alone(register: Register) -> N
         register.grant("mine", "file:///srv", by=STRANGER, accounts=(STRANGER,))
     with register.database.transaction() as tx, pytest.raises(NotTheManagerError):
         service.delete_grant(tx, SHOP, "all-files-local", expected_version=None)
+
+
+def test_an_organization_that_somebody_else_founded_grants_nothing_of_this_installation(register: Register) -> None:
+    with register.database.transaction() as tx:
+        remember(tx, OPERATOR, STRANGER)
+    with pytest.raises(NotTheManagerError, match=f"granted by account {STRANGER}, which runs it"):
+        register.grant("mine", "file:///srv", by=MANAGEMENT)
+    with register.database.transaction() as tx:
+        remember(tx, OPERATOR, MANAGEMENT)
+    register.grant("mine", "file:///srv", by=MANAGEMENT)
 
 
 def test_whoever_left_the_organization_reaches_nothing_more(register: Register) -> None:

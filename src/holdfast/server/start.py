@@ -32,6 +32,7 @@ from holdfast.core.ids import account_id as new_account_id
 from holdfast.core.seal import RootKey
 from holdfast.core.settings import Mode
 from holdfast.database.connection import Database
+from holdfast.database.facts import OPERATOR, remember
 from holdfast.database.schema import upgrade
 from holdfast.key.service import generate_recovery_pair
 from holdfast.organization.service.accounts import find_account, register_account
@@ -87,6 +88,7 @@ def run_init(data_dir: Path, *, account_id: str | None, name: str, email: str, a
     now = SystemClock().now()
     with database.transaction() as tx:
         register_account(tx, account, name, email, now=now)
+        remember(tx, OPERATOR, account)
         create_user(tx, account, administrator, now=now)
         attach(tx, Kind.USER, account, administrator, _ADMINISTRATOR_ACCESS)
         key, credentials = create_access_key(tx, root_key, account, administrator, now=now)
@@ -197,6 +199,7 @@ def _run_dev(options: DevOptions, directory: DataDirectory, configuration: Confi
 def _lay_first_account(tx: sa.Connection, root_key: RootKey, options: DevOptions, clock: Clock) -> None:
     if find_account(tx, options.account_id) is None:
         register_account(tx, options.account_id, options.management_name, options.management_email, now=clock.now())
+    remember(tx, OPERATOR, options.account_id)
     if find_key(tx, options.access_key) is None:
         import_access_key(
             tx, root_key, options.account_id, None, options.access_key, options.secret_key, now=clock.now()

@@ -4,13 +4,14 @@ import shutil
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy import text
 
 from holdfast.access.store import access_version
 from holdfast.core.clock import MovableClock
+from holdfast.database.facts import recalled, remember
 from holdfast.database.values import instant, stamp
 from holdfast.job.dispatch import next_instant as next_job_instant
 from holdfast.organization.service.accounts import next_departure
@@ -111,23 +112,6 @@ class DevWorld:
     def _remember_offset(self) -> None:
         with self._running.instance.database.transaction() as tx:
             remember(tx, _OFFSET, str(self._clock.offset.total_seconds()))
-
-
-def remember(tx: sa.Connection, name: str, value: str) -> None:
-    """Keep a fact of this installation."""
-    tx.execute(
-        text(
-            "INSERT INTO instance (name, value) VALUES (:name, :value)"
-            " ON CONFLICT (name) DO UPDATE SET value = excluded.value"
-        ),
-        {"name": name, "value": value},
-    )
-
-
-def recalled(tx: sa.Connection, name: str) -> str | None:
-    """Return a fact of this installation that was kept, None when it was not."""
-    found: Any = tx.execute(text("SELECT value FROM instance WHERE name = :name"), {"name": name}).scalar_one_or_none()
-    return None if found is None else str(found)
 
 
 def civil_offset(tx: sa.Connection) -> float:

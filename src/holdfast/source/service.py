@@ -11,6 +11,7 @@ from holdfast.core.arn import partition_of
 from holdfast.core.errors import DeniedError, InvalidInputError
 from holdfast.core.seal import RootKey
 from holdfast.core.settings import LOCAL_SITE, HostGrant, Settings
+from holdfast.database.facts import OPERATOR, recalled
 from holdfast.database.outbox import publish
 from holdfast.organization.service.membership import find_membership, membership_of
 from holdfast.organization.service.tree import get_parent, placement_of
@@ -502,6 +503,12 @@ def _refuse_member(tx: sa.Connection, account: str) -> None:
         )
     if manager != account:
         raise NotTheManagerError(f"grants are put by the management account {manager}, not by account {account}")
+    operator = recalled(tx, OPERATOR)
+    if operator not in {None, account}:
+        # Anybody may found an organization; only the installation's own says what its hosts give away.
+        raise NotTheManagerError(
+            f"places of this installation are granted by account {operator}, which runs it, and by nobody else"
+        )
 
 
 def _fitting_secret(tx: sa.Connection, account: str, region: str, name: str, source: Location, site: str) -> Secret:

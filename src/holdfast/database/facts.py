@@ -1,0 +1,25 @@
+"""Facts of one installation: a few named values that are no configuration and belong to no account."""
+
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy import text
+
+OPERATOR: Final = "operator account"
+"""The account that `holdfast init` or `holdfast dev` laid down: whoever runs the installation acts through it."""
+
+_REMEMBER = text(
+    "INSERT INTO instance (name, value) VALUES (:name, :value) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+)
+_RECALL = text("SELECT value FROM instance WHERE name = :name")
+
+
+def remember(tx: sa.Connection, name: str, value: str) -> None:
+    """Keep a fact of this installation."""
+    tx.execute(_REMEMBER, {"name": name, "value": value})
+
+
+def recalled(tx: sa.Connection, name: str) -> str | None:
+    """Return a fact of this installation that was kept, None when it was not."""
+    found: Any = tx.execute(_RECALL, {"name": name}).scalar_one_or_none()
+    return None if found is None else str(found)
