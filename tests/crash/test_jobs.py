@@ -29,10 +29,10 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
 
 
 @contextmanager
-def a_server(world: World, executor: str = "serve", *, rate: int = 0) -> Iterator[Server]:
+def a_server(world: World, executor: str = "serve", *, rate: int = 0, die_at: str = "-") -> Iterator[Server]:
     """Start a process that runs jobs; it is killed in the end if it is still there."""
     url = world.database.engine.url.render_as_string(hide_password=False)
-    arguments = [url, str(world.root), executor, str(rate), str(world.heartbeat.total_seconds())]
+    arguments = [url, str(world.root), executor, str(rate), str(world.heartbeat.total_seconds()), die_at]
     repository = Path(__file__).parents[2]
     server = subprocess.Popen(
         [sys.executable, "-m", "tests.crash.job_server", *arguments],
@@ -179,3 +179,30 @@ def test_a_snapshot_that_was_written_just_before_the_crash_is_adopted_by_the_nex
     assert world.points() == [snapshot.id]
     assert done.result["adopted"]
     assert done.result["brought"]["files"] == _FILES
+
+
+@pytest.mark.parametrize(
+    ("duty", "adopted"),
+    [
+        pytest.param("prepare", False, marks=pytest.mark.deep),
+        pytest.param("make_ready", False, marks=pytest.mark.deep),
+        pytest.param("record", True, marks=pytest.mark.deep),
+        ("catalogue", True),
+    ],
+)
+def test_a_server_that_dies_at_any_step_leaves_one_snapshot_and_the_next_one_lists_it(
+    world: World, duty: str, adopted: bool
+) -> None:
+    """Before the mover, after the snapshot, before the record, in the transaction that ends the job."""
+    job = world.backup("www")
+    with a_server(world, die_at=duty) as dying:
+        assert dying.wait(60) == -signal.SIGKILL
+    assert world.job(job).state is State.RUNNING
+    assert world.points() == []
+    assert len(world.repository().snapshots()) == adopted
+    with a_server(world):
+        done = world.until_ended(job)
+    assert (done.state, done.epoch, done.result["adopted"]) == (State.COMPLETED, 2, adopted)
+    (snapshot,) = world.repository().snapshots()
+    assert world.points() == [snapshot.id]
+    assert_one_good_point(world)
