@@ -163,6 +163,7 @@ def test_what_the_dispatcher_asks_is_answered_from_indexes(sqlite_database: Data
         dispatch._WAITING.format(kind="kind <> 'RESTORE'"): "job_waiting",
         dispatch._WAITING.format(kind="kind = 'RESTORE'"): "job_waiting_restore",
         str(dispatch._LOST): "job_dispatched",
+        str(dispatch._UNDER_WAY): "job_dispatched",
         "SELECT 1 FROM job WHERE state = 'CREATED' AND start_by <= :now ORDER BY start_by": "job_start_by",
         "SELECT 1 FROM job WHERE state = 'RUNNING' AND complete_by <= :now ORDER BY complete_by": "job_complete_by",
     }

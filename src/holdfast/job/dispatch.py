@@ -66,19 +66,13 @@ def lane_of(site: str, kind: Kind) -> str:
     return Lane(site, 0, restores=kind is Kind.RESTORE).queue
 
 
-_OPEN = """
-    SELECT account, region, resource_arn, vault_arn, kind FROM job
+_UNDER_WAY = text("""
+    SELECT account, region, resource_arn, vault_arn, site, kind FROM job
      WHERE state IN ('RUNNING', 'ABORTING')
     UNION ALL
-    SELECT account, region, resource_arn, vault_arn, kind FROM job
-     WHERE state = 'CREATED' AND dispatched_at IS NOT NULL
-"""
-
-_TAKEN = """
-    SELECT (SELECT count(*) FROM job WHERE state IN ('RUNNING', 'ABORTING') AND site = :site AND {kind})
-         + (SELECT count(*) FROM job
-             WHERE state = 'CREATED' AND dispatched_at IS NOT NULL AND site = :site AND {kind})
-"""
+    SELECT account, region, resource_arn, vault_arn, site, kind FROM job
+     WHERE state = 'CREATED' AND dispatched_at IS NOT NULL AND dispatched_at > 0
+""")
 
 _WAITING = """
     SELECT id, epoch, account, region, resource_arn, vault_arn, kind, waiting_for, priority, start_by, retry_at,
@@ -112,9 +106,8 @@ def dispatch(tx: sa.Connection, lane: Lane, *, now: datetime, machine_now: datet
     same transaction that puts the jobs into the engine's queue.
     """
     sort = _sort(lane)
-    taken = tx.execute(text(_TAKEN.format(kind=sort)), {"site": lane.site}).scalar_one()
+    busy, writing, taken = _under_way(tx, lane)
     free = lane.concurrency * _AHEAD - taken
-    busy, writing = _under_way(tx)
     chosen: list[Handover] = []
     waits: dict[str, Waiting] = {}
     for row in _waiting(tx, lane.site, sort):
@@ -155,14 +148,17 @@ def _sort(lane: Lane) -> str:
     return "kind = 'RESTORE'" if lane.restores else "kind <> 'RESTORE'"
 
 
-def _under_way(tx: sa.Connection) -> tuple[set[tuple[str, str, str]], Counter[str]]:
+def _under_way(tx: sa.Connection, lane: Lane) -> tuple[set[tuple[str, str, str]], Counter[str], int]:
+    """Return the resources that are worked on, how many jobs each vault has, and how many the lane has."""
     busy: set[tuple[str, str, str]] = set()
     writing: Counter[str] = Counter()
-    for row in tx.execute(text(_OPEN)):
+    taken = 0
+    for row in tx.execute(_UNDER_WAY):
+        taken += lane_of(row.site, Kind(row.kind)) == lane.queue
         if row.kind != Kind.RESTORE:
             busy.add((row.account, row.region, row.resource_arn))
             writing[row.vault_arn] += 1
-    return busy, writing
+    return busy, writing, taken
 
 
 def _waiting(tx: sa.Connection, site: str, sort: str) -> Iterator[sa.Row[Any]]:

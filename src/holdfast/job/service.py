@@ -1,6 +1,7 @@
 """What can be done with jobs: start, claim, beat, stop, expire, end. Verbs over an open transaction."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -39,7 +40,7 @@ from holdfast.job.model import (
     stopped_by_user,
 )
 
-BATCH: Final = 500
+BATCH: Final = 200
 """How many jobs a sweep of windows ends at once, at most."""
 
 Catalogue = Callable[[sa.Connection, Job, Completed], None]
@@ -210,7 +211,7 @@ def complete(
         raise FencedError(f"job {job_id} is no longer in epoch {epoch}: what this run brought home does not count")
     if job.state is State.COMPLETED and isinstance(outcome, Completed) and catalogue is not None:
         catalogue(tx, job, outcome)
-    _note(tx, job, now=now, machine_now=machine_now)
+    _note(tx, [job], now=now, machine_now=machine_now)
     return job
 
 
@@ -297,20 +298,20 @@ def request_stop(tx: sa.Connection, job: Job, *, now: datetime, machine_now: dat
         present = _get(tx, job.id)
         refuse_stop(present)
         return present
-    _note(tx, stopped, now=now, machine_now=machine_now)
+    _note(tx, [stopped], now=now, machine_now=machine_now)
     return stopped
 
 
 def expire_unstarted(tx: sa.Connection, *, now: datetime, machine_now: datetime, limit: int = BATCH) -> int:
     """End waiting jobs whose start window has closed, each saying what it was waiting for; return how many."""
-    overdue = store.overdue_to_start(tx, now=now, limit=limit)
-    for job, resource_busy in overdue:
+    expired = []
+    for job, resource_busy in store.overdue_to_start(tx, now=now, limit=limit):
         cause = Waiting.RESOURCE if resource_busy else job.waiting_for
         message, category = expired_before_start(job.kind, cause, job.message)
-        expired = store.drop(tx, job.id, state=State.EXPIRED, message=message, category=category, now=now)
-        if expired is not None:
-            _note(tx, expired, now=now, machine_now=machine_now)
-    return len(overdue)
+        expired.append(replace(job, state=State.EXPIRED, message=message, category=category, completed_at=now))
+    store.drop_locked(tx, expired, now=now)
+    _note(tx, expired, now=now, machine_now=machine_now)
+    return len(expired)
 
 
 def stop_overdue(tx: sa.Connection, *, now: datetime, limit: int = BATCH) -> int:
@@ -324,16 +325,17 @@ def stop_overdue(tx: sa.Connection, *, now: datetime, limit: int = BATCH) -> int
     return len(overdue)
 
 
-def _note(tx: sa.Connection, job: Job, *, now: datetime, machine_now: datetime) -> None:
-    store.note_transitions(tx, [job], now=now)
-    if job.has_ended:
-        news = {
-            "job_id": job.id,
-            "kind": job.kind,
-            "state": job.state,
-            "account": job.account,
-            "region": job.region,
-            "resource_arn": job.resource_arn,
-            "recovery_point_id": job.recovery_point_id,
-        }
-        publish(tx, "JobEnded", news, at=machine_now)
+def _note(tx: sa.Connection, jobs: Sequence[Job], *, now: datetime, machine_now: datetime) -> None:
+    store.note_transitions(tx, jobs, now=now)
+    for job in jobs:
+        if job.has_ended:
+            news = {
+                "job_id": job.id,
+                "kind": job.kind,
+                "state": job.state,
+                "account": job.account,
+                "region": job.region,
+                "resource_arn": job.resource_arn,
+                "recovery_point_id": job.recovery_point_id,
+            }
+            publish(tx, "JobEnded", news, at=machine_now)

@@ -116,6 +116,11 @@ _DROP = text(f"""
  RETURNING {COLUMNS}
 """)
 
+_DROP_LOCKED = text("""
+    UPDATE job SET state = :state, message = :message, message_category = :category, completed_at = :now
+     WHERE id = :id AND state = 'CREATED'
+""")
+
 _LET_GO = text("""
     UPDATE job SET dispatched_at = NULL, waiting_for = :waiting_for
      WHERE id = :id AND state = 'CREATED'
@@ -318,6 +323,18 @@ def drop(
         _DROP, {"id": job_id, "state": state, "message": message, "category": category, "now": stamp(now)}
     ).one_or_none()
     return None if row is None else from_row(row)
+
+
+def drop_locked(tx: sa.Connection, jobs: Sequence[Job], *, now: datetime) -> None:
+    """End jobs that `overdue_to_start` has just given, each as the state, message and category in `jobs` say."""
+    if jobs:
+        tx.execute(
+            _DROP_LOCKED,
+            [
+                {"id": job.id, "state": job.state, "message": job.message, "category": job.category, "now": stamp(now)}
+                for job in jobs
+            ],
+        )
 
 
 def let_go(tx: sa.Connection, job_id: str, waiting_for: Waiting) -> None:

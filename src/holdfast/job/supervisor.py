@@ -62,7 +62,7 @@ _KEEP_RUNS: Final = timedelta(minutes=5)
 _HAND_OVER_AGAIN: Final = timedelta(minutes=1)
 _TICK_SECONDS: Final = 1.0
 _HOUSEKEEPING_TICKS: Final = 30
-_MOST_BATCHES: Final = 40
+_MOST_BATCHES: Final = 100
 _MOST_STORED_TROUBLES: Final = 1_000
 
 
