@@ -149,6 +149,7 @@ class History:
             return
         self.epochs[point.id] = body["epoch"]
         self.points[point.id] = point
+        self.gone.discard(point.id)
         self.tags[point.arn] = dict(body["tags"])
 
     def _change(self, point_id: str, change: Callable[[RecoveryPoint], RecoveryPoint]) -> None:
