@@ -107,16 +107,22 @@ def test_a_point_is_hidden_at_its_end_and_gone_after_the_deletion_delay(house: H
     assert house.keep(NOON + 18 * DAY) == Kept()
 
 
-def test_what_restic_finds_after_a_purge_is_whole(cottage: House) -> None:
-    cottage.back_up(lifecycle=Lifecycle(delete_after_days=1))
-    kept = cottage.back_up(texts=["other"])
+def test_the_room_of_what_is_gone_comes_back_and_restic_finds_the_rest_whole(cottage: House) -> None:
+    gone = cottage.back_up(texts=["x" * 100_000], lifecycle=Lifecycle(delete_after_days=1))
+    kept = cottage.back_up(texts=["y" * 100_000])
     cottage.keep(NOON + DAY)
     cottage.keep(NOON + 8 * DAY)
+    assert gone.id not in cottage.points()
+    rounds = [cottage.keep(NOON + 8 * DAY + 7 * number * HOUR) for number in range(1, 5)]
+    assert [done.trouble for done in rounds] == [{}] * 4
+    assert sum(done.packs for done in rounds) > 0
+    assert rounds[-1].packs == 0
     with cottage.database.reading() as tx:
         access = access_for_job(tx, cottage.custody, kept.repository_id)
     place = Path(access.storage_url.removeprefix("file://")) / access.path
     environment = os.environ | {"RESTIC_PASSWORD": access.password, "RESTIC_REPOSITORY": str(place)}
     subprocess.run(["restic", "--no-cache", "check", "--read-data"], env=environment, capture_output=True, check=True)
+    assert list(opened(cottage.custody, access).entries(kept.snapshot_id))
 
 
 def test_a_held_point_outlives_its_end_and_goes_when_it_is_released(house: House) -> None:

@@ -227,7 +227,7 @@ def _bring_in_holds(tx: sa.Connection, history: History, done: BroughtIn) -> Non
             done.holds += 1
         elif old.status is not hold.status:
             store.update_hold(tx, hold)
-        store.hold_points(tx, hold.id, told.points)
+        store.hold_points(tx, hold.id, told.points & history.points.keys())
 
 
 def _as_recorded(point: RecoveryPoint) -> RecoveryPoint:

@@ -103,6 +103,7 @@ class History:
             case Kind.VAULT_DELETED:
                 self.deleted_at = datetime.fromisoformat(body["deleted_at"])
                 self.policy = None
+                self.tags.pop((self.created or {}).get("arn", ""), None)
             case Kind.POLICY_PUT:
                 self.policy = body["policy"]
             case Kind.TAGS_PUT:
@@ -127,7 +128,9 @@ class History:
             case Kind.POINT_BROUGHT_BACK:
                 self._change(body["point"], lambda point: replace(point, deleted_at=None, purge_at=None))
             case Kind.POINT_PURGED | Kind.POINT_WITHDRAWN:
-                self.points.pop(body["point"], None)
+                went = self.points.pop(body["point"], None)
+                if went is not None:
+                    self.tags.pop(went.arn, None)
                 self.gone.add(body["point"])
             case Kind.HOLD_PLACED:
                 hold = body["hold"]
@@ -149,6 +152,7 @@ class History:
             return
         self.epochs[point.id] = body["epoch"]
         self.points[point.id] = point
+        self.gone.discard(point.id)
         self.tags[point.arn] = dict(body["tags"])
 
     def _change(self, point_id: str, change: Callable[[RecoveryPoint], RecoveryPoint]) -> None:

@@ -58,6 +58,8 @@ class Kept:
     purged: int = 0
     withdrawn: int = 0
     orphans: int = 0
+    packs: int = 0
+    """Files of blobs that nothing needed any more."""
     kept: dict[str, str] = field(default_factory=dict)
     """Points whose time is over and that something keeps, by ARN, with the reason."""
     missing: list[str] = field(default_factory=list)
@@ -79,6 +81,8 @@ class Housekeeper:
     machine: MachineTime
     _histories: dict[str, History] = field(default_factory=dict)
     _looked_at: dict[str, float] = field(default_factory=dict)
+    _clean: set[str] = field(default_factory=set)
+    """Repositories that a sweep found nothing more to do in, and that nothing was forgotten in since."""
     _reading: Reading | None = None
 
     def keep(self, *, now: datetime) -> Kept:
@@ -201,6 +205,7 @@ class Housekeeper:
             with self.database.reading() as tx:
                 shared = {point.snapshot_id for point in store.points_of_vault(tx, vault.id) if point not in going}
             repository.forget(sorted({point.snapshot_id for point in going} - shared))
+            self._clean.discard(repository_id)
         except HoldfastError as error:
             done.trouble[vault.arn] = str(error)
             log.warning("points.not_purged", vault=vault.arn, error=str(error))
@@ -224,13 +229,16 @@ class Housekeeper:
                 continue
             self._looked_at[row.id] = at
             try:
-                self._forget_orphans(row, vault, history, done, now)
+                repository = self._open(row.id)
+                self._forget_orphans(repository, row, vault, history, done, now)
+                self._sweep(repository, row, done, now)
             except HoldfastError as error:
                 done.trouble[vault.arn] = str(error)
                 log.warning("repository.not_looked_into", repository=row.id, error=str(error))
 
-    def _forget_orphans(self, row: RepositoryRow, vault: Vault, history: History, done: Kept, now: datetime) -> None:
-        repository = self._open(row.id)
+    def _forget_orphans(
+        self, repository: Repository, row: RepositoryRow, vault: Vault, history: History, done: Kept, now: datetime
+    ) -> None:
         snapshots = [FoundSnapshot(found.id, found.at, found.tags) for found in repository.snapshots()]
         # What names a snapshot is read after the snapshots are listed, so one that came to be named between is seen.
         with self.database.reading() as tx:
@@ -246,8 +254,21 @@ class Housekeeper:
         done.foreign.extend(orphans.foreign)
         if orphans.forget:
             repository.forget(orphans.forget)
+            self._clean.discard(row.id)
             done.orphans += len(orphans.forget)
             log.info("orphans.forgotten", repository=row.id, snapshots=len(orphans.forget))
+
+    def _sweep(self, repository: Repository, row: RepositoryRow, done: Kept, now: datetime) -> None:
+        """Give back room in two rounds: one puts on record what will go, a later one deletes what nothing needs."""
+        if row.id in self._clean:
+            return
+        plan = repository.plan_sweep()
+        if plan.doomed:
+            done.packs += len(repository.carry_out_sweep().deleted)
+        elif plan.has_work:
+            repository.mark_sweep(plan, at=now)
+        else:
+            self._clean.add(row.id)
 
     def _drop_empty_vaults(self, now: datetime) -> None:
         with self.database.reading() as tx:
