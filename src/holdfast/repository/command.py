@@ -85,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         "URL; the password is in RESTIC_PASSWORD or in a file.",
     )
     parser.add_argument("--password-file", type=Path, help="the file whose first line is the password")
+    parser.add_argument("--cache-dir", type=Path, help="keep an index cache there: a large repository opens quickly")
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -141,7 +142,9 @@ def _password(options: argparse.Namespace) -> str:
 
 
 def _open(options: argparse.Namespace) -> Repository:
-    return Repository.open(open_storage(options.repo), _password(options), host_id=socket.gethostname())
+    return Repository.open(
+        open_storage(options.repo), _password(options), host_id=socket.gethostname(), cache=options.cache_dir
+    )
 
 
 def _find(repository: Repository, name: str) -> Snapshot:

@@ -32,6 +32,9 @@ class Index:
     def __len__(self) -> int:
         return sum(len(places) for places in self._places.values())
 
+    def close(self) -> None:
+        """Let go of what the index holds open; this one, all in memory, holds nothing."""
+
     def has(self, kind: BlobKind, blob_id: bytes) -> bool:
         """Whether a blob is stored."""
         return blob_id in self._places[kind]

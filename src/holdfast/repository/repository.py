@@ -5,7 +5,7 @@ snapshot that names their trees. A reader goes the other way: snapshots first, t
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -26,6 +26,7 @@ from holdfast.repository.doomed import doomed_packs
 from holdfast.repository.entry import Entry, Kind, Problem, path_text
 from holdfast.repository.files_needed import files_needed
 from holdfast.repository.index import Index, load_index
+from holdfast.repository.index_cache import open_cached_index
 from holdfast.repository.key_file import (
     COST_FOR_HUMAN_PASSWORD,
     COST_FOR_RANDOM_PASSWORD,
@@ -74,12 +75,13 @@ class Repository:
         machine: MachineTime | None = None,
         settle: timedelta = timedelta(),
         lock_wait: timedelta = timedelta(),
+        cache: Path | None = None,
     ) -> None:
         """Take an open master key; `create` and `open` are the usual ways in.
 
         `host_id` stands in locks for where this process runs; processes that cannot see each other's process numbers
         need different ones. `settle` is how long storage may take to list a new file, `lock_wait` how long to wait
-        for others' locks.
+        for others' locks. `cache` is a directory for index caches, which make opening a large repository quick.
         """
         self.storage = storage
         self.config = config
@@ -88,6 +90,7 @@ class Repository:
         self.machine = SystemMachineTime() if machine is None else machine
         self._settle = settle
         self._lock_wait = lock_wait
+        self._cache = cache
         self._seed = seed_of(key)
 
     @classmethod
@@ -128,6 +131,7 @@ class Repository:
         machine: MachineTime | None = None,
         settle: timedelta = timedelta(),
         lock_wait: timedelta = timedelta(),
+        cache: Path | None = None,
     ) -> Self:
         """Open a repository by its password.
 
@@ -141,7 +145,16 @@ class Repository:
             config = get_config(storage, Box(key))
         except NotStoredError as error:
             raise key_file.NoRepositoryError("there is no repository here: it has keys but no config") from error
-        return cls(storage, key, config, host_id=host_id, machine=machine, settle=settle, lock_wait=lock_wait)
+        return cls(
+            storage,
+            key,
+            config,
+            host_id=host_id,
+            machine=machine,
+            settle=settle,
+            lock_wait=lock_wait,
+            cache=cache,
+        )
 
     @property
     def id(self) -> str:
@@ -171,7 +184,7 @@ class Repository:
                 box=self.box,
                 lock=lock,
                 # What a sweep is about to delete is not there for a new writer.
-                index=load_index(self.storage, self.box, without=doomed_packs(self.storage, self.box)),
+                index=self.load_index(without=doomed_packs(self.storage, self.box)),
                 seed=self._seed,
                 chunk_class=chunk_class,
                 hostname=hostname,
@@ -255,8 +268,7 @@ class Repository:
         """
         choice = Choice.parse(*include)
         snapshot = self.snapshot(snapshot_id)
-        with self.locked(exclusive=False):
-            reader = self.reader()
+        with self.reading() as reader:
             waiting: list[Iterator[tuple[tuple[bytes, ...], Node]]] = [_level((), reader.tree(snapshot.tree))]
             while waiting:
                 item = next(waiting[-1], None)
@@ -294,8 +306,7 @@ class Repository:
         """
         choice = Choice.parse(*include)
         snapshot = self.snapshot(snapshot_id)
-        with self.locked(exclusive=False):
-            reader = self.reader()
+        with self.reading() as reader:
             descriptor = open_target(target, existing)
             try:
                 return Restore(
@@ -321,8 +332,7 @@ class Repository:
             DamagedError: a blob is damaged or missing; what was written until then is right.
         """
         snapshot = self.snapshot(snapshot_id)
-        with self.locked(exclusive=False):
-            reader = self.reader()
+        with self.reading() as reader:
             node = ParentTree(reader, snapshot.tree).find(path)
             if node is None:
                 raise PathNotFoundError(f"the snapshot holds nothing at {path_text(path)}")
@@ -339,9 +349,17 @@ class Repository:
         """Return a reader of blobs over the given index, or over the present one."""
         return BlobReader(self.storage, self.box, self.load_index() if index is None else index)
 
-    def load_index(self) -> Index:
-        """Return the present index."""
-        return load_index(self.storage, self.box)
+    def load_index(self, *, without: Collection[bytes] = ()) -> Index:
+        """Return the present index, leaving out some packs.
+
+        Raises:
+            FileBrokenError: an index file is damaged.
+        """
+        if self._cache is None:
+            return load_index(self.storage, self.box, without=without)
+        return open_cached_index(
+            self.storage, self.box, repository_id=self.config.id, directory=self._cache, without=without
+        )
 
     def diff(self, before: str, after: str) -> Iterator[Difference]:
         """Yield what differs between two snapshots.
@@ -351,8 +369,8 @@ class Repository:
             DamagedError: a tree is damaged or missing.
         """
         old, new = self.snapshot(before), self.snapshot(after)
-        with self.locked(exclusive=False):
-            yield from diff_trees(self.reader(), old.tree, new.tree)
+        with self.reading() as reader:
+            yield from diff_trees(reader, old.tree, new.tree)
 
     def copy_from(
         self,
@@ -376,10 +394,10 @@ class Repository:
         """
         snapshot = source.snapshot(snapshot_id)
         with (
-            source.locked(exclusive=False),
+            source.reading() as reader,
             self.begin(hostname=snapshot.hostname, limits=limits, progress=progress, cancelled=cancelled) as writer,
         ):
-            writer.copy_tree(source.reader(), snapshot.tree)
+            writer.copy_tree(reader, snapshot.tree)
             return writer.commit(
                 at=snapshot.at,
                 tags=snapshot.tags if tags is None else tags,
@@ -508,6 +526,16 @@ class Repository:
             settle=self._settle,
             wait=self._lock_wait,
         )
+
+    @contextmanager
+    def reading(self) -> Iterator[BlobReader]:
+        """Give a reader of blobs over the present index, under a shared lock."""
+        with self.locked(exclusive=False):
+            reader = self.reader()
+            try:
+                yield reader
+            finally:
+                reader.index.close()
 
     @contextmanager
     def locked(self, *, exclusive: bool) -> Iterator[Lock]:

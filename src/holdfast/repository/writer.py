@@ -422,6 +422,7 @@ class SnapshotWriter:
 
     def _end(self) -> None:
         self._blobs.end()
+        self.index.close()
         # A storage that is down would keep the lock too; it then goes stale by itself.
         with contextlib.suppress(HoldfastError):
             self._lock.release()
