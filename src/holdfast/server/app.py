@@ -1,6 +1,5 @@
 """Where everything is put together, once: the parts of one running installation, and how they start and stop."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -11,13 +10,13 @@ from holdfast.core.clock import Clock, MachineTime
 from holdfast.core.seal import RootKey
 from holdfast.core.settings import Mode, Settings
 from holdfast.database.connection import Database
-from holdfast.database.outbox import Handler as NewsHandler
 from holdfast.database.outbox import handle_news
 from holdfast.database.schema import upgrade
 from holdfast.job.supervisor import Supervisor
 from holdfast.recovery.housekeeping import Housekeeper
 from holdfast.repository.storage import Storage
 from holdfast.schedule.service import Ticked, tick
+from holdfast.server import news
 from holdfast.server.authorize import Authorizer
 from holdfast.server.configuration import Configuration
 from holdfast.server.departures import let_closed_accounts_go
@@ -69,6 +68,7 @@ class Holdfast:
                 Loop("jobs", _SCHEDULE_SECONDS, self.supervisor.tick),
                 Loop("news", _NEWS_SECONDS, self._handle_news),
                 Loop("housekeeping", _HOUSEKEEPING_SECONDS, self.keep_house),
+                Loop("reconcile", news.RECONCILE_SECONDS, lambda: news.reconcile(instance.database, instance.clock)),
                 Loop("trail", _SEALING_SECONDS, self.sealer.run),
             ],
         )
@@ -93,7 +93,9 @@ class Holdfast:
         return tick(self.instance.database, now=self.instance.clock.now())
 
     def _handle_news(self) -> int:
-        return handle_news(self.instance.database, NEWS_HANDLERS, now=self.instance.machine.now())
+        instance = self.instance
+        handlers = news.handlers(instance.database, instance.clock)
+        return handle_news(instance.database, handlers, now=instance.machine.now())
 
     def keep_house(self) -> None:
         """Do what time makes due: points expire and are purged, closed accounts leave, keys rotate or go."""
@@ -102,11 +104,6 @@ class Holdfast:
         let_closed_accounts_go(self.instance.database, now=now)
         keep_keys(self.instance, now=now)
         self.authorizer.note_usage()
-
-
-NEWS_HANDLERS: Final[Mapping[str, NewsHandler]] = {}
-"""What stations do when they hear of something. What must be seen at once is done in the transaction that makes the
-news; handlers registered here come after it, and each has a reconciler."""
 
 
 def assemble(
