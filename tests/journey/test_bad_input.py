@@ -17,10 +17,13 @@ from holdfast.core.clock import SystemMachineTime
 
 _TARGET = "AWSOrganizationsV20161128"
 _JSON = {"Content-Type": "application/x-amz-json-1.1"}
-_FORM = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
+_FORM: Any = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
 
 
-class At(SigV4Auth):
+_Signer: Any = SigV4Auth
+
+
+class At(_Signer):  # type: ignore[misc] # botocore has no types
     """Signs as if it were some other time."""
 
     def __init__(self, service: str, region: str, key: tuple[str, str], late: timedelta) -> None:
