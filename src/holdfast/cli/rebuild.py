@@ -138,7 +138,7 @@ def _print(found: Rebuilt, administrator: dict[str, str] | None) -> None:
             f"{vault.records} ({vault.behind} new to the database)" if vault.behind else str(vault.records),
             "left out: never finished" if vault.unfinished else "yes" if vault.is_sound else "NO",
         )
-    Console(soft_wrap=True).print(table)
+    Console(width=_WIDE).print(table)  # ids are never cut off, however narrow the terminal
     for vault in found.vaults:
         for line in _findings(vault):
             print(f"{vault.name or vault.id}: {line}")
