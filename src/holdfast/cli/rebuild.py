@@ -26,6 +26,7 @@ from holdfast.vault.records import Signer
 
 EXIT_SOUND: Final = 0
 EXIT_FINDINGS: Final = 4
+_WIDE: Final = 1000
 
 
 class StorageGivenError(InvalidInputError):
