@@ -29,7 +29,7 @@ def holdfast(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedPro
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"PYTHONPATH": "src", "COLUMNS": "200"},
+        env=os.environ | {"PYTHONPATH": "src", "COLUMNS": "40"},
     )
 
 
@@ -56,6 +56,7 @@ def test_a_new_data_directory_comes_from_storage_and_root_key(tmp_path: Path, cu
     again = holdfast("rebuild", "--data-dir", tmp_path / "new")
     assert again.returncode == 0, again.stderr
     assert "1 recovery points in 1 vaults are back" in again.stdout
+    assert ACCOUNT in again.stdout
 
 
 def test_the_recovery_key_is_read_from_standard_input(tmp_path: Path, custody: Custody) -> None:

@@ -26,6 +26,7 @@ from holdfast.vault.records import Signer
 
 EXIT_SOUND: Final = 0
 EXIT_FINDINGS: Final = 4
+_WIDE: Final = 1000
 
 
 class StorageGivenError(InvalidInputError):
@@ -138,7 +139,7 @@ def _print(found: Rebuilt, administrator: dict[str, str] | None) -> None:
             f"{vault.records} ({vault.behind} new to the database)" if vault.behind else str(vault.records),
             "left out: never finished" if vault.unfinished else "yes" if vault.is_sound else "NO",
         )
-    Console(soft_wrap=True).print(table)
+    Console(width=_WIDE).print(table)  # ids are never cut off, however narrow the terminal
     for vault in found.vaults:
         for line in _findings(vault):
             print(f"{vault.name or vault.id}: {line}")
