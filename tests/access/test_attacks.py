@@ -320,3 +320,10 @@ def test_a_session_token_needs_no_leave_and_can_be_denied(world: World) -> None:
     denial = {"Effect": "Deny", "Action": "sts:GetSessionToken", "Resource": "*"}
     world.client("iam", MEMBER).put_user_policy(UserName="maria", PolicyName="own", PolicyDocument=document(denial))
     assert "explicit deny in an identity-based policy" in refused(world.client("sts", user).get_session_token)
+
+
+def test_guessing_a_secret_is_slowed_down_and_told_so(world: World) -> None:
+    guess = {"AccessKeyId": world.keys[MEMBER][0], "SecretAccessKey": "guess"}
+    identity = world.client("sts", guess).get_caller_identity
+    told = {refused(identity).partition(":")[0] for _ in range(70)}
+    assert told == {"SignatureDoesNotMatch", "Throttling"}
