@@ -320,3 +320,32 @@ def test_a_session_token_needs_no_leave_and_can_be_denied(world: World) -> None:
     denial = {"Effect": "Deny", "Action": "sts:GetSessionToken", "Resource": "*"}
     world.client("iam", MEMBER).put_user_policy(UserName="maria", PolicyName="own", PolicyDocument=document(denial))
     assert "explicit deny in an identity-based policy" in refused(world.client("sts", user).get_session_token)
+
+
+def test_guessing_a_secret_is_slowed_down_and_told_so(world: World) -> None:
+    guess = {"AccessKeyId": world.keys[MEMBER][0], "SecretAccessKey": "guess"}
+    identity = world.client("sts", guess).get_caller_identity
+    told = {refused(identity).partition(":")[0] for _ in range(70)}
+    assert told == {"SignatureDoesNotMatch", "Throttling"}
+
+
+def test_refusals_do_not_tell_which_roles_keys_vaults_and_principals_exist_elsewhere(world: World) -> None:
+    key = world.client("kms", MEMBER).create_key()["KeyMetadata"]["Arn"]
+    with world.database.transaction() as tx:
+        insert_row(tx, "vault", id="v", account=MEMBER, region=REGION, name="Daily", deleted_at=FOREVER)
+    sts, kms, backup, holdfast = (world.client(name, STRANGER) for name in ("sts", "kms", "backup", "holdfast"))
+    questions: list[tuple[str, Callable[[str], str]]] = [
+        (ACCESS_ROLE, lambda role: refused(sts.assume_role, RoleArn=role, RoleSessionName="foreigner")),
+        (key, lambda arn: refused(kms.describe_key, KeyId=arn)),
+        (
+            "Daily",
+            lambda name: refused(backup.describe_backup_vault, BackupVaultName=name, BackupVaultAccountId=MEMBER),
+        ),
+        (
+            ACCESS_ROLE,
+            lambda role: refused(holdfast.explain_access, PrincipalArn=role, Action="iam:CreateUser"),
+        ),
+    ]
+    for existing, ask in questions:
+        missing = existing[:-1] + ("0" if existing[-1] != "0" else "1")
+        assert ask(existing).replace(existing, "X") == ask(missing).replace(missing, "X")

@@ -7,6 +7,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from holdfast.access.model import Decision, Reason
+from holdfast.core.arn import Arn
 from holdfast.core.errors import DeniedError
 from holdfast.organization.service.membership import find_membership
 from holdfast.server.principals import (
@@ -69,14 +70,14 @@ def who_can(
     return sorted(found.values(), key=lambda way: way.principal)
 
 
-def _refuse_foreign_question(call: Call, *accounts: str) -> None:
+def _refuse_foreign_question(call: Call, *accounts: str | None) -> None:
     """Let the management account and delegated administrators ask about their organization, others about themselves.
 
     Raises:
         DeniedError: the question is about an account that is not the caller's to ask about.
     """
     own = call.caller.account
-    asked = {account for account in accounts if account != own}
+    asked = {account for account in accounts if account and account != own}
     if not asked:
         return
     membership = find_membership(call.tx, own)
@@ -104,6 +105,8 @@ def step_to_wire(reason: Reason) -> dict[str, Any]:
 def explain_access(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     """Tell whether a principal may do an action to a resource, and each step of the decision."""
     households = Households(call.tx)
+    # Asked before anything is looked up, so that nobody learns who exists in other accounts.
+    _refuse_foreign_question(call, Arn.parse(shape["PrincipalArn"]).account, shape.get("ResourceAccount"))
     principal = get_principal(call.tx, households, shape["PrincipalArn"])
     resource = shape.get("ResourceArn", "*")
     target = get_target(
@@ -138,6 +141,7 @@ def who_can_do(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     """List every principal of the organization that could do an action to a resource, and by which way."""
     households = Households(call.tx)
     resource, action = shape.get("ResourceArn", "*"), shape["Action"]
+    _refuse_foreign_question(call, shape.get("ResourceAccount"))
     target = get_target(
         call.tx,
         households,

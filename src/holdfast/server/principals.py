@@ -47,8 +47,9 @@ _NEIGHBOURS = text("""
 _VAULT = text("""
     SELECT name, policy FROM vault
      WHERE account = :account AND region = :region AND name = :name AND deleted_at = :forever""")
-_POINTS = text("""
-    SELECT p.account, v.name, v.policy FROM recovery_point p JOIN vault v ON v.id = p.vault_id WHERE p.arn = :arn""")
+_POINT = text("""
+    SELECT v.name, v.policy FROM recovery_point p JOIN vault v ON v.id = p.vault_id
+     WHERE p.account = :account AND p.arn = :arn""")
 _SCP: Final = "SERVICE_CONTROL_POLICY"
 _RCP: Final = "RESOURCE_CONTROL_POLICY"
 _COPY: Final = "backup:copyintobackupvault"
@@ -221,11 +222,8 @@ def get_target(
                 ).first()
                 copies_only = True
             else:
-                points = tx.execute(_POINTS, {"arn": arn}).all()
-                mine = [row for row in points if row.account == account] or points
-                if mine:
-                    vault, copies_only = mine[0], True
-                    named = named or mine[0].account
+                vault = tx.execute(_POINT, {"arn": arn, "account": account}).first()
+                copies_only = vault is not None
             if vault is not None and vault.policy is not None:
                 document = parse_document(vault.policy, DocumentKind.RESOURCE)
                 policy = Policy(f"access policy of vault {vault.name}", document)

@@ -16,6 +16,7 @@ import structlog
 
 from holdfast.core.arn import partition_of
 from holdfast.core.clock import MachineTime
+from holdfast.wire.attempts import FailedAttempts
 from holdfast.wire.aws_json import JsonProtocol
 from holdfast.wire.call import Received
 from holdfast.wire.errors import TooManyCallsError, error_reply, internal_reply
@@ -125,6 +126,7 @@ class Application:
         for prefix, route in (routes or {}).items():
             self.add_route(prefix, route)
         self._keys = SigningKeys()
+        self._attempts = FailedAttempts(machine_time)
         self._pool = ThreadPoolExecutor(self._settings.threads, thread_name_prefix="call")
         self._under_way = 0
 
@@ -252,11 +254,21 @@ class Application:
             )
 
     def _principal(self, request: HttpRequest, signature: Signature) -> Any:
+        address, key_id = request.source_ip, signature.access_key_id
+        self._attempts.refuse_if_too_many(address, key_id)
+        try:
+            credential = self._credential(signature)
+            verify(request, signature, credential.secret, now=self._machine_time.now(), keys=self._keys)
+        except SignatureError:
+            self._attempts.failed(address, key_id)
+            raise
+        return credential.principal
+
+    def _credential(self, signature: Signature) -> Credential:
         credential = self._backend.credential(signature.access_key_id, signature.session_token)
         if credential is None:
             raise SignatureError(Flaw.UNKNOWN_KEY, "The security token included in the request is invalid")
-        verify(request, signature, credential.secret, now=self._machine_time.now(), keys=self._keys)
-        return credential.principal
+        return credential
 
     def _call(
         self,

@@ -33,6 +33,7 @@ from holdfast.recovery.hold import HoldReleasedError
 from holdfast.recovery.model import PointBusyError
 from holdfast.vault.ledger import CatalogueBehindError
 from holdfast.vault.model import VaultExistsError
+from holdfast.wire.attempts import TooManyAttemptsError
 from holdfast.wire.jsonbody import MalformedBodyError
 from holdfast.wire.model import Service
 from holdfast.wire.paging import InvalidPageTokenError
@@ -162,6 +163,12 @@ CODES: dict[type[Exception], dict[str, Code]] = {
         "kms": Code("KeyUnavailableException", 500),
         "organizations": Code("ServiceException", 500),
         "sts": Code("ServiceUnavailable", 503),
+    },
+    TooManyAttemptsError: {
+        EVERYWHERE: Code("ThrottlingException", 429),
+        "iam": Code("Throttling", 400),
+        "organizations": Code("TooManyRequestsException"),
+        "sts": Code("Throttling", 400),
     },
     TooManyCallsError: {
         EVERYWHERE: Code("ThrottlingException", 429),

@@ -10,9 +10,18 @@ from typing import Any, Final
 from holdfast.access import store
 from holdfast.access.backup_role import find_role_by_arn
 from holdfast.access.gathering import trust_policy
+from holdfast.access.model import DocumentKind, Policy, parse_document
 from holdfast.access.model.identity import Kind
 from holdfast.server.operations.scene import Check, Parameters, Rule, Scene, Value, arn_account, listed, reading
 
+_NOBODY: Final = Policy(
+    "trust policy of a role that does not exist",
+    parse_document(
+        '{"Statement": {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": "000000000000"}}}',
+        DocumentKind.TRUST,
+    ),
+)
+"""Trusts nobody, so that a refusal does not tell whether a role exists."""
 _MEMBER: Final = {Kind.USER: "UserName", Kind.GROUP: "GroupName", Kind.ROLE: "RoleName"}
 _NOUN: Final = {Kind.USER: "User", Kind.GROUP: "Group", Kind.ROLE: "Role"}
 _READING: Final = ("Get", "List", "Simulate", "Generate")
@@ -82,7 +91,7 @@ def _assume_role(scene: Scene, parameters: Parameters) -> list[Check]:
     arn = parameters["RoleArn"]
     owner = arn_account(arn) or scene.account
     role = find_role_by_arn(scene.tx, arn)
-    policy = None if role is None else trust_policy(role)
+    policy = _NOBODY if role is None else trust_policy(role)
     tags = listed(parameters.get("Tags"))
     values: dict[str, Value] = {
         "sts:ExternalId": parameters.get("ExternalId"),
