@@ -96,3 +96,34 @@ def test_a_backup_ends_quietly_when_its_listing_is_cut_off(command: Command, sou
         running.stdout.readline()
         running.stdout.close()
         assert running.stderr.read() == b""
+
+
+def test_copy_diff_dump_repair_and_passwords(command: Command, source: Path, tmp_path: Path) -> None:
+    (source / "d").mkdir()
+    (source / "d" / "file").write_text("content")
+    command("init", "--random-password")
+    first = json.loads(command("backup", source).stdout)["snapshot"]
+    (source / "d" / "file").write_text("other")
+    command("backup", source)
+    assert json.loads(command("diff", first, "latest").stdout.splitlines()[-1]) == {
+        "path": "/d/file",
+        "change": "content",
+    }
+    assert command("dump", first[:12], "/d/file").stdout == "content"
+    (tmp_path / "password").write_text(PASSWORD)
+    (tmp_path / "new").write_text("new password")
+    other = Command(tmp_path / "other")
+    other("init", "--random-password")
+    copied = json.loads(
+        other("copy", tmp_path / "repository", first, "--from-password-file", tmp_path / "password").stdout
+    )
+    assert copied["original"] == first
+    assert other("dump", "latest", "d/file").stdout == "content"
+    command("repair")
+    command("check", "--read-data")
+    old = json.loads(command("keys").stdout)["id"]
+    command("add-key", "--new-password-file", tmp_path / "new")
+    command.environment["RESTIC_PASSWORD"] = "new password"
+    command("remove-key", old)
+    command.environment["RESTIC_PASSWORD"] = PASSWORD
+    command("ls", code=12)

@@ -56,6 +56,7 @@ def running_weed(directory: Path) -> Iterator[Weed]:
     arguments += [f"-{name}.port={port}" for name, port in ports.items()]
     arguments += [f"-{name}.port.grpc={port}" for name, port in grpc.items()]
     arguments += [f"-s3.config={config}", "-volume.max=30", "-master.volumeSizeLimitMB=64"]
+    arguments += ["-s3.port.iceberg=0", "-s3.port.lance=0"]  # which would have fixed ports
     with (directory / "log").open("wb") as log:
         server = subprocess.Popen(arguments, stdout=log, stderr=log)
     weed = Weed(f"http://127.0.0.1:{ports['s3']}")

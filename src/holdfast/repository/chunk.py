@@ -18,6 +18,7 @@ _KIB = 1024
 _MIB = 1024 * _KIB
 _SEED_LIMIT = 1 << 63  # pyfastcdc takes no larger one
 _BUFFER_BYTES = 16 * _MIB
+_BUFFERS_KEPT = 8
 # restic makes a restored file sparse only if it holds at least one blob of this many zero bytes.
 SPARSE_MARK_BYTES = 512 * _KIB
 
@@ -58,6 +59,7 @@ class Chunker:
     def __init__(self, chunk_class: ChunkClass, seed: int) -> None:
         self.cut = CUTS[chunk_class]
         self.chunk_class = chunk_class
+        self._retired: list[bytearray] = []
         self._fastcdc = (
             None
             if chunk_class is ChunkClass.IMAGE
@@ -69,6 +71,26 @@ class Chunker:
                 seed=seed,
             )
         )
+
+    def buffer(self) -> bytearray:
+        """Return a buffer of the largest size: one that nobody uses any more, or a new one.
+
+        Fresh memory costs more than all that is done with it but compression, so buffers are used again.
+        """
+        for at, retired in enumerate(self._retired):
+            try:
+                # A bytearray cannot change its size while there are views of it: so it says whether it is in use.
+                retired.append(0)
+            except BufferError:
+                continue
+            retired.pop()
+            return self._retired.pop(at)
+        return bytearray(_BUFFER_BYTES)
+
+    def retire(self, buffer: bytearray) -> None:
+        """Take back a buffer, of which there may still be views."""
+        if len(buffer) == _BUFFER_BYTES and len(self._retired) < _BUFFERS_KEPT:
+            self._retired.append(buffer)
 
     def cuts(self, run: memoryview, *, last: bool) -> Iterator[int]:
         """Yield the ends of the chunks of `run`; unless it is the `last`, what follows the last end is not a chunk."""
@@ -89,7 +111,8 @@ class Chunker:
 class RunCutter:
     """Collects the data of one run in its own buffers and hands out chunks of it without copying them again.
 
-    `take` gets each chunk as a view. The view stays valid: a buffer is never written again once it was cut.
+    `take` gets each chunk as a view. A buffer is not written again as long as there is a view of
+    it, so whoever keeps a chunk only has to keep its view.
     """
 
     def __init__(self, chunker: Chunker, take: Callable[[memoryview], None]) -> None:
@@ -138,6 +161,7 @@ class RunCutter:
             for end in (self._filled,) if short else self._chunker.cuts(run, last=True):
                 self._take(run[at:end])
                 at = end
+        self._chunker.retire(self._buffer)
         self._buffer, self._filled = bytearray(), 0
 
     def _room(self, wanted: int) -> memoryview:
@@ -155,6 +179,8 @@ class RunCutter:
                 at = end
         rest = len(full) - at
         # What is left is shorter than the largest chunk, so the largest buffer always has room for more.
-        fresh = bytearray(min(_BUFFER_BYTES, max(rest + wanted, 2 * len(full), 64 * _KIB)))
+        size = min(_BUFFER_BYTES, max(rest + wanted, 2 * len(full), 64 * _KIB))
+        fresh = self._chunker.buffer() if size == _BUFFER_BYTES else bytearray(size)
         fresh[:rest] = full[at:]
+        self._chunker.retire(self._buffer)
         self._buffer, self._filled = fresh, rest

@@ -124,6 +124,22 @@ def _parser() -> argparse.ArgumentParser:
     sweep = command("sweep", _sweep, "delete what no snapshot needs")
     sweep.add_argument("--dry-run", action="store_true", help="only say what would be done")
     sweep.add_argument("--max-unused", type=float, default=SweepRules().max_unused, help="the share that may stay")
+    copy = command("copy", _copy, "copy snapshots of another repository into REPO, sending only what is missing")
+    copy.add_argument("source", metavar="FROM")
+    copy.add_argument("snapshots", metavar="SNAPSHOT|latest", nargs="+")
+    copy.add_argument("--from-password-file", type=Path, required=True)
+    diff = command("diff", _diff, "say what is different between two snapshots")
+    diff.add_argument("before", metavar="SNAPSHOT")
+    diff.add_argument("after", metavar="SNAPSHOT|latest")
+    dump = command("dump", _dump, "write one file of a snapshot to standard output")
+    dump.add_argument("snapshot", metavar="SNAPSHOT|latest")
+    dump.add_argument("path", metavar="PATH")
+    command("repair", _repair, "make the index anew from what packs say")
+    command("keys", _keys, "list the key files")
+    add_key = command("add-key", _add_key, "let another password open the repository")
+    add_key.add_argument("--new-password-file", type=Path, required=True)
+    remove_key = command("remove-key", _remove_key, "take a password away")
+    remove_key.add_argument("key", metavar="KEY")
     command("unlock", _unlock, "remove the locks of processes that are gone")
     return parser
 
@@ -131,14 +147,18 @@ def _parser() -> argparse.ArgumentParser:
 def _password(options: argparse.Namespace) -> str:
     path = options.password_file or os.environ.get("RESTIC_PASSWORD_FILE")
     if path:
-        try:
-            return Path(path).read_text(encoding="utf-8").splitlines()[0]
-        except (OSError, IndexError) as error:
-            raise NoPasswordError(f"there is no password in {path}") from error
+        return _password_in(Path(path))
     password = os.environ.get("RESTIC_PASSWORD")
     if not password:
         raise NoPasswordError("set RESTIC_PASSWORD, or name a file by --password-file")
     return password
+
+
+def _password_in(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()[0]
+    except (OSError, IndexError) as error:
+        raise NoPasswordError(f"there is no password in {path}") from error
 
 
 def _open(options: argparse.Namespace) -> Repository:
@@ -317,6 +337,78 @@ def _sweep(options: argparse.Namespace) -> int:
         value |= {"deleted": len(swept.deleted), "spared": len(swept.spared)}
         text += f": {len(swept.deleted)} packs deleted, {len(swept.spared)} spared"
     _tell(options, value, text)
+    return DONE
+
+
+def _copy(options: argparse.Namespace) -> int:
+    target = _open(options)
+    source = Repository.open(
+        open_storage(options.source), _password_in(options.from_password_file), host_id=socket.gethostname()
+    )
+    for name in options.snapshots:
+        copied = target.copy_from(source, _find(source, name).id)
+        _tell(
+            options,
+            {"snapshot": copied.snapshot_id, "original": copied.snapshot.original, "bytes_new": copied.bytes_new},
+            f"snapshot {copied.snapshot_id[:8]}: {copied.files} files, {_size(copied.bytes_total)}; "
+            f"{_size(copied.bytes_new)} new",
+        )
+    return DONE
+
+
+def _diff(options: argparse.Namespace) -> int:
+    repository = _open(options)
+    before, after = (_find(repository, name).id for name in (options.before, options.after))
+    for difference in repository.diff(before, after):
+        path = path_text(difference.path)
+        value = {"path": path, "change": difference.change.value}
+        _tell(options, value, f"{difference.change.value:8} {path}")
+    return DONE
+
+
+def _dump(options: argparse.Namespace) -> int:
+    repository = _open(options)
+    path = tuple(os.fsencode(part) for part in options.path.strip("/").split("/"))
+    repository.dump(_find(repository, options.snapshot).id, path, sys.stdout.buffer)
+    return DONE
+
+
+def _repair(options: argparse.Namespace) -> int:
+    repaired = _open(options).repair_index()
+    for text in repaired.unreadable:
+        _say(f"problem: {text}")
+    _tell(
+        options,
+        {
+            "packs": repaired.packs,
+            "added": [pack.hex() for pack in repaired.added],
+            "dropped": [pack.hex() for pack in repaired.dropped],
+            "unreadable": repaired.unreadable,
+        },
+        f"{repaired.packs} packs in the index: {len(repaired.added)} taken in, {len(repaired.dropped)} dropped, "
+        f"{len(repaired.unreadable)} unreadable; check the repository now",
+    )
+    return FAILED if repaired.unreadable or repaired.dropped else DONE
+
+
+def _keys(options: argparse.Namespace) -> int:
+    for key in _open(options).key_files():
+        value = {"id": key.id, "username": key.username, "hostname": key.hostname, "created": key.created}
+        _tell(options, value, f"{key.id[:8]}  {key.created}  {key.username}@{key.hostname}")
+    return DONE
+
+
+def _add_key(options: argparse.Namespace) -> int:
+    key_id = _open(options).add_password(_password_in(options.new_password_file), at=SystemMachineTime().now())
+    _tell(options, {"key": key_id}, f"key file {key_id[:8]} made")
+    return DONE
+
+
+def _remove_key(options: argparse.Namespace) -> int:
+    repository = _open(options)
+    found = [key.id for key in repository.key_files() if key.id.startswith(options.key)]
+    repository.remove_key_file(found[0] if len(found) == 1 else options.key)
+    _tell(options, {"removed": options.key}, f"key file {options.key[:8]} removed; the master key stays as it is")
     return DONE
 
 
