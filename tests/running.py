@@ -296,6 +296,11 @@ class Member:
         found: dict[str, Any] = self.client("backup").describe_backup_job(BackupJobId=job)
         return found
 
+    def ended(self, job: str) -> dict[str, Any]:
+        """Wait for a backup to end, on a server whose clock nobody moves, and describe it."""
+        eventually(lambda: self.job(job)["State"] in {"COMPLETED", "FAILED", "ABORTED", "EXPIRED"}, "the backup ends")
+        return self.job(job)
+
     def points(self, vault: str = VAULT) -> list[dict[str, Any]]:
         """List the recovery points of a vault."""
         pages = self.client("backup").get_paginator("list_recovery_points_by_backup_vault")
