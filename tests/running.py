@@ -131,7 +131,7 @@ class Running:
         default_factory=lambda: {"AccessKeyId": "testing", "SecretAccessKey": "testing"}
     )
     """The management account's."""
-    _sessions: dict[tuple[str, str], Any] = field(default_factory=dict)
+    _sessions: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def sandbox(self) -> Path:
@@ -141,15 +141,12 @@ class Running:
     def client(self, service: str, who: Mapping[str, str] | None = None, *, region: str = REGION) -> Any:
         """Return a client of a service: of the management account, or of whoever has these credentials."""
         of = self.credentials if who is None else who
-        key = (of["AccessKeyId"], region)
+        key = of["AccessKeyId"]
         if key not in self._sessions:
             self._sessions[key] = session(
-                access_key=of["AccessKeyId"],
-                secret_key=of["SecretAccessKey"],
-                token=of.get("SessionToken"),
-                region=region,
+                access_key=key, secret_key=of["SecretAccessKey"], token=of.get("SessionToken"), region=REGION
             )
-        return self._sessions[key].client(service, endpoint_url=self.url, config=_CONFIG)
+        return self._sessions[key].client(service, region_name=region, endpoint_url=self.url, config=_CONFIG)
 
     def ask(
         self, path: str, body: Any = None, *, method: str | None = None, headers: Mapping[str, str] | None = None
@@ -298,6 +295,11 @@ class Member:
         """Describe a backup job."""
         found: dict[str, Any] = self.client("backup").describe_backup_job(BackupJobId=job)
         return found
+
+    def ended(self, job: str) -> dict[str, Any]:
+        """Wait for a backup to end, on a server whose clock nobody moves, and describe it."""
+        eventually(lambda: self.job(job)["State"] in {"COMPLETED", "FAILED", "ABORTED", "EXPIRED"}, "the backup ends")
+        return self.job(job)
 
     def points(self, vault: str = VAULT) -> list[dict[str, Any]]:
         """List the recovery points of a vault."""

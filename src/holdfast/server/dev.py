@@ -7,13 +7,17 @@ and on, until the time that was asked for. `POST /_holdfast/reset` empties the s
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import orjson
 
 from holdfast.core.clock import MovableClock
 from holdfast.core.errors import InvalidInputError, InvalidStateError
 from holdfast.wire.message import HttpReply, HttpRequest
+
+_EARLIEST: Final = datetime(1971, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime(3000, 1, 1, tzinfo=UTC)
+"""Lifecycles reach a hundred years further, and all of it has to fit into what a date can be."""
 
 
 class ClockRequestError(InvalidInputError):
@@ -85,10 +89,13 @@ def move_clock(clock: MovableClock, world: World, move: Move) -> dict[str, Any]:
     """Move civil time from event to event up to where `move` asks; return the new time and what was done on the way.
 
     Raises:
+        ClockRequestError: the target lies in a year that the clock does not reach.
         ClockBackwardError: the target lies in the past, and the server is not empty.
     """
     start = clock.now()
     target = move.to if move.to is not None else start + (move.advance or timedelta())
+    if not _EARLIEST <= target < _LATEST:
+        raise ClockRequestError(f"the clock goes from {_EARLIEST.year} to {_LATEST.year - 1}, not to {target.year}")
     if target < start:
         if not world.is_empty():
             raise ClockBackwardError(
@@ -143,9 +150,9 @@ def json_reply(status: int, body: Mapping[str, Any]) -> HttpReply:
 def _instant(text: Any) -> datetime:
     try:
         at = datetime.fromisoformat(text)
-    except (TypeError, ValueError) as error:
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError) as error:
         raise ClockRequestError(f'set is an instant such as "2026-01-01T00:00:00Z", not {text!r}') from error
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
 def _add(counts: dict[str, int], done: Mapping[str, int]) -> None:

@@ -320,7 +320,8 @@ def _needs_no_signature(protocol: WireProtocol, request: HttpRequest) -> bool:
 def _plain(route: Route, request: HttpRequest, request_id: str) -> HttpReply:
     """Answer by a plain route, which no page in a browser may use."""
     plain_text = (("Content-Type", "text/plain; charset=utf-8"),)
-    if "origin" in request.headers:
+    # Whatever sends a page's request says one of the two: Origin on each POST, Sec-Fetch-Site on everything.
+    if "origin" in request.headers or request.headers.get("sec-fetch-site", "none") != "none":
         return HttpReply(403, plain_text, b"This address is not for pages in a browser\n")
     try:
         return route(request)
