@@ -63,6 +63,8 @@ class Settings:
     heartbeat: timedelta = timedelta(seconds=5)
     """How often a mover must be heard of; after four silent beats its job may be taken over."""
     default_region: str = "us-east-1"
+    host_id: str = "holdfast"
+    """Stands for this host in the locks of repositories; no two hosts that share a storage may have the same."""
     own: tuple[str, ...] = ()
     """Holdfast's own places on this host, as URLs or absolute paths: never a source, never a target."""
 

@@ -47,7 +47,6 @@ log = structlog.get_logger()
 
 _BATCH: Final = 500
 _LOOK_INTO_REPOSITORIES_EVERY: Final = 6 * 3600.0
-_HOST: Final = "holdfast-housekeeping"
 
 
 @dataclass(slots=True)
@@ -335,7 +334,7 @@ class Housekeeper:
         repository = Repository.open(
             Below(storage, access.path),
             access.password,
-            host_id=_HOST,
+            host_id=self.custody.settings.host_id,
             machine=self.machine,
             lock_wait=timedelta(seconds=1),
         )

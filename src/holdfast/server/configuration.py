@@ -91,6 +91,7 @@ def load_configuration(
         host_grants=host_grants,
         heartbeat=timedelta(seconds=float(server.get("heartbeat_seconds", 5))),
         default_region=default_region,
+        host_id=directory.host_id(),
         own=directory.own(mode)
         + tuple(storage.url for storage in storages.values() if storage.url.startswith("file:")),
     )

@@ -5,13 +5,14 @@ control.db      the control database   root.key     the root key, unless it is g
 recovery.pub    the recovery key's public half
 storage/        vaults, unless they are configured elsewhere
 sandbox/        in development mode, what accounts may read and restore into
-serving.lock    held by the one process that works on the directory
+serving.lock    held by the one process that works on the directory        host.id   stands for this host in locks
 """
 
 import base64
 import binascii
 import fcntl
 import os
+import secrets
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -88,6 +89,17 @@ class DataDirectory:
     def sandbox(self) -> Path:
         """What development mode grants to every account."""
         return self.path / "sandbox"
+
+    @property
+    def host_id_file(self) -> Path:
+        """What stands for this host, made at its first start."""
+        return self.path / "host.id"
+
+    def host_id(self) -> str:
+        """Return what stands for this host in the locks of repositories: random, and the same at every start."""
+        if not self.host_id_file.exists():
+            write_private(self.host_id_file, f"holdfast-{secrets.token_hex(8)}\n".encode())
+        return self.host_id_file.read_text(encoding="ascii").strip()
 
     def own(self, mode: Mode) -> tuple[str, ...]:
         """Return the places here that nobody may read or restore into: all of it, but for development's sandbox."""

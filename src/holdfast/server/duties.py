@@ -29,7 +29,6 @@ from holdfast.vault.repositories import access_for_job, prepare_repository, repo
 from holdfast.vault.service import get_vault
 from holdfast.wire.call import Instance
 
-_HOST: Final = "holdfast"
 _BY_THE_SUPERVISOR: Final = timedelta(seconds=1)
 """Beat and silence of a ticket are the supervisor's to set."""
 
@@ -44,7 +43,7 @@ class JobRefusedError(HoldfastError):
 
 def host_of(settings: Settings) -> Host:
     """Return this host as its movers are told of it: what they may touch, and Holdfast's own directories."""
-    return Host(name=_HOST, grants=settings.host_grants, forbidden=settings.own)
+    return Host(name=settings.host_id, grants=settings.host_grants, forbidden=settings.own)
 
 
 @dataclass
@@ -83,7 +82,7 @@ class Duty:
             self.instance.database,
             self.custody,
             repository.id,
-            host_id=_HOST,
+            host_id=self.instance.settings.host_id,
             machine=self.instance.machine,
             now=now,
         )
