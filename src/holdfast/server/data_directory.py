@@ -5,7 +5,8 @@ control.db      the control database   root.key     the root key, unless it is g
 recovery.pub    the recovery key's public half
 storage/        vaults, unless they are configured elsewhere
 sandbox/        in development mode, what accounts may read and restore into
-serving.lock    held by the one process that works on the directory        host.id   stands for this host in locks
+serving.lock    held by the one process that works on the directory
+host.id         stands for this host in the locks of repositories
 """
 
 import base64
@@ -107,7 +108,8 @@ class DataDirectory:
         if mode is Mode.SERVE:
             return (str(here),)
         database = here / self.database.name
-        files = [self.configuration, self.stamp, self.root_key, self.recovery_public_key, self.storage, self.lock]
+        secrets_and_state = [self.root_key, self.recovery_public_key, self.storage, self.lock, self.host_id_file]
+        files = [self.configuration, self.stamp, *secrets_and_state]
         return (*(str(here / path.name) for path in files), *(f"{database}{suffix}" for suffix in ("", "-wal", "-shm")))
 
     def mode(self) -> Mode | None:
