@@ -10,8 +10,9 @@ import hashlib
 import os
 import stat
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,8 +30,10 @@ from holdfast.repository.writer import CancelledError
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_BATCH_BYTES = 48 << 20
+_SMALL_BYTES = 1 << 20  # larger files are restored by all threads together
+_BATCH_BYTES = 8 << 20
 _BATCH_FILES = 128
+_FETCH_BYTES = 48 << 20
 _TEMPORARY = b".holdfast-restore-"
 
 
@@ -82,25 +85,39 @@ class Restored:
         return not self.problems
 
 
-@dataclass(slots=True)
 class _Directory:
-    """An open directory of the target; closed when the walk has left it and its last file is written."""
+    """An open directory of the target. It is finished and closed once the walk and its last file have left it."""
 
-    descriptor: int
-    users: int = 1
+    def __init__(self, descriptor: int, finish: Callable[[int], None] | None = None, *, is_new: bool = False) -> None:
+        self.descriptor = descriptor
+        self.is_new = is_new
+        self._finish = finish
+        self._users = 1
+        self._guard = threading.Lock()
+
+    def enter(self) -> None:
+        """Count one more user."""
+        with self._guard:
+            self._users += 1
 
     def leave(self) -> None:
-        self.users -= 1
-        if self.users == 0:
+        """Count one user less; after the last the directory gets its metadata, since what happens inside changes it."""
+        with self._guard:
+            self._users -= 1
+            if self._users:
+                return
+        try:
+            if self._finish is not None:
+                self._finish(self.descriptor)
+        finally:
             os.close(self.descriptor)
 
 
 @dataclass(slots=True)
 class _Level:
-    """A directory that the walk is in; its metadata is put on it at the end, unless None."""
+    """A directory that the walk is in."""
 
     path: tuple[bytes, ...]
-    metadata: Metadata | None
     directory: _Directory
     nodes: Iterator[Node]
 
@@ -114,17 +131,19 @@ class _File:
     name: bytes
     final: bytes
     node: Node
-    descriptor: int
     size: int
-    left: int
+    descriptor: int | None = None
     broken: str | None = None
+
+
+_Wanted = dict[bytes, tuple[Location, list[tuple[_File, int]]]]
 
 
 @dataclass(slots=True)
 class _Batch:
-    """Files whose blobs are fetched together: a blob that occurs often is fetched once."""
+    """Small files that are restored together, in one thread: a blob that occurs often is fetched once."""
 
-    wanted: dict[bytes, tuple[Location, list[tuple[_File, int]]]] = field(default_factory=dict)
+    wanted: _Wanted = field(default_factory=dict)
     files: list[_File] = field(default_factory=list)
     size: int = 0
 
@@ -155,11 +174,14 @@ class Restore:
         self._cancelled = cancelled
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="restore")
         self._batch = _Batch()
+        self._running: deque[Future[None]] = deque()
+        self._running_at_most = threads * 2
         self._problems: list[Problem] = []
         self._files = self._dirs = self._others = self._left = 0
         self._bytes = 0
         self._guard = threading.Lock()
         self._links: dict[tuple[object, ...], tuple[tuple[bytes, ...], int, int]] = {}
+        self._linked: set[tuple[object, ...]] = set()
         self._zeros = bytes(8 << 20)
 
     def run(self, tree: bytes) -> Restored:
@@ -172,17 +194,12 @@ class Restore:
         """
         root = _Directory(os.dup(self._target))
         try:
-            root.users += 1  # the walk leaves it once, and so do we
             self._walk(tree, root)
-            self._write_batch()
+            self._drain()
         finally:
-            for file in self._batch.files:  # none but after a failure: nothing half-written stays behind
-                with suppress(OSError):
-                    os.unlink(file.name, dir_fd=file.directory.descriptor)
-                os.close(file.descriptor)
+            self._pool.shutdown()  # each batch cleans up after itself, whatever happens
+            for file in self._batch.files:
                 file.directory.leave()
-            root.leave()
-            self._pool.shutdown()
         return Restored(
             files=self._files,
             dirs=self._dirs,
@@ -195,14 +212,15 @@ class Restore:
 
     def _walk(self, tree: bytes, root: _Directory) -> None:
         # A stack of our own: trees are deeper than Python's.
-        levels = [_Level((), None, root, self._nodes((), tree))]
+        levels = [_Level((), root, self._nodes((), tree))]
         try:
             while levels:
                 level = levels[-1]
                 node = next(level.nodes, None)
                 if node is None:
                     levels.pop()
-                    self._leave(level)
+                    level.directory.leave()
+                    self._dirs += len(level.path) > 0
                     continue
                 path = (*level.path, node.name)
                 self._look_around(path)
@@ -253,26 +271,19 @@ class Restore:
                 os.unlink(name, dir_fd=parent.descriptor)
                 os.mkdir(name, 0o700, dir_fd=parent.descriptor)
                 made = True
-        directory = _Directory(os.open(name, _DIRECTORY, dir_fd=parent.descriptor))
+        descriptor = os.open(name, _DIRECTORY, dir_fd=parent.descriptor)
         describe = made or self._existing is not Existing.KEEP
-        return _Level(path, node.metadata if describe else None, directory, self._nodes(path, node.subtree))
 
-    def _leave(self, level: "_Level") -> None:
-        """Finish a directory: its times come last, since what happens inside changes them."""
-        directory = level.directory
-        try:
-            if level.path:
-                if directory.users > 1 and self._existing is not Existing.REFUSE:
-                    self._write_batch()  # renaming a file into place changes the directory's mtime
-                if level.metadata is not None:
-                    self._note(level.path, apply_to_file(directory.descriptor, level.metadata, owners=self._owners))
-                self._dirs += 1
-        finally:
-            directory.leave()
+        def finish(opened: int) -> None:
+            if describe:
+                self._note(path, apply_to_file(opened, node.metadata, owners=self._owners))
+
+        return _Level(path, _Directory(descriptor, finish, is_new=made), self._nodes(path, node.subtree))
 
     def _leaf(self, path: tuple[bytes, ...], node: Node, directory: _Directory) -> None:
         name = node.name
-        there = self._find(name, directory)
+        # In a directory that was made just now nothing is expected; what comes in between is not overwritten.
+        there = None if directory.is_new else self._find(name, directory)
         if there is not None:
             if stat.S_ISDIR(there.st_mode):
                 self._problem(path, "a directory is in its place, and was kept")
@@ -290,15 +301,16 @@ class Restore:
             self._into_place(directory, working, name)
             return
         if node.kind is Kind.FILE:
-            self._open_file(path, node, directory, working)
+            self._file(path, node, directory, working)
             return
         _make_special(node, directory.descriptor, working)
         self._note(path, apply_to_name(directory.descriptor, working, node, owners=self._owners))
-        self._remember(path, node, directory, working)
+        found = os.stat(working, dir_fd=directory.descriptor, follow_symlinks=False)
         self._into_place(directory, working, name)
+        self._remember(path, node, found)
         self._others += 1
 
-    def _open_file(self, path: tuple[bytes, ...], node: Node, directory: _Directory, name: bytes) -> None:
+    def _file(self, path: tuple[bytes, ...], node: Node, directory: _Directory, name: bytes) -> None:
         try:
             places = [self._reader.locate(BlobKind.DATA, blob) for blob in node.content or ()]
         except DamagedError as error:
@@ -308,52 +320,84 @@ class Restore:
         if size != node.metadata.size:
             self._problem(path, f"the snapshot says {node.metadata.size} bytes, but its blobs have {size}")
             return
-        descriptor = os.open(name, _NEW_FILE, 0o600, dir_fd=directory.descriptor)
-        directory.users += 1
-        file = _File(path, directory, name, node.name, node, descriptor, size, len(places))
-        self._remember(path, node, directory, name)
-        offset = 0
-        for place in places:
-            self._want(place, file, offset)
-            offset += place.blob.plain_length
-        self._batch.files.append(file)
-        if self._batch.size >= _BATCH_BYTES or len(self._batch.files) >= _BATCH_FILES:
-            self._write_batch()
+        file = _File(path, directory, name, node.name, node, size)
+        directory.enter()
+        if size > _SMALL_BYTES:
+            self._large_file(file, places)
+            return
+        batch = self._batch
+        batch.files.append(file)
+        batch.size += size
+        _want(batch.wanted, file, places)
+        if batch.size >= _BATCH_BYTES or len(batch.files) >= _BATCH_FILES:
+            self._submit_batch()
 
-    def _want(self, place: Location, file: _File, offset: int) -> None:
-        entry = self._batch.wanted.get(place.blob.id)
-        if entry is None:
-            self._batch.wanted[place.blob.id] = (place, [(file, offset)])
-            self._batch.size += place.blob.plain_length
-        else:
-            entry[1].append((file, offset))
-        if self._batch.size >= _BATCH_BYTES and file not in self._batch.files:
-            # One large file goes through several batches.
-            self._fetch()
+    def _large_file(self, file: _File, places: list[Location]) -> None:
+        """Restore one file, its blobs by several threads."""
+        try:
+            self._open(file)
+            offset = 0
+            wanted: _Wanted = {}
+            size = 0
+            for place in places:
+                wanted.setdefault(place.blob.id, (place, []))[1].append((file, offset))
+                offset += place.blob.plain_length
+                size += place.blob.length
+                if size >= _FETCH_BYTES:
+                    self._fetch(wanted)
+                    wanted, size = {}, 0
+            self._fetch(wanted)
+            self._finish(file)
+        finally:
+            self._let_go(file)
 
-    def _write_batch(self) -> None:
-        """Fetch what the collected files need, and finish them."""
-        self._fetch()
-        files, self._batch = self._batch.files, _Batch()
-        for file in files:
-            try:
+    def _fetch(self, wanted: _Wanted) -> None:
+        tasks = [self._pool.submit(self._fetch_range, run) for run in _runs(wanted)]
+        wait(tasks)
+        for task in tasks:
+            task.result()
+
+    def _submit_batch(self) -> None:
+        """Have a thread restore the collected files."""
+        batch, self._batch = self._batch, _Batch()
+        if batch.files:
+            self._running.append(self._pool.submit(self._restore_batch, batch))
+        while len(self._running) >= self._running_at_most:
+            self._running.popleft().result()
+
+    def _drain(self) -> None:
+        """Wait until every file so far is restored."""
+        self._submit_batch()
+        while self._running:
+            self._running.popleft().result()
+
+    def _restore_batch(self, batch: _Batch) -> None:
+        try:
+            for file in batch.files:
+                self._open(file)
+            for run in _runs(batch.wanted):
+                self._fetch_range(run)
+            for file in batch.files:
                 self._finish(file)
-            except OSError as error:
-                self._refuse_if_target_failed(error)
-                self._problem(file.path, f"could not be restored: {error.strerror or error}")
-            finally:
-                os.close(file.descriptor)
-                file.directory.leave()
+        finally:
+            for file in batch.files:
+                self._let_go(file)
 
-    def _fetch(self) -> None:
-        wanted, self._batch.wanted, self._batch.size = self._batch.wanted, {}, 0
-        in_order = sorted(wanted.values(), key=lambda item: (item[0].pack, item[0].blob.offset))
-        ranges = list(neighbours(in_order, lambda item: item[0]))
-        for failure in [task.exception() for task in [self._pool.submit(self._fetch_range, run) for run in ranges]]:
-            if failure is not None:
-                if isinstance(failure, OSError):
-                    self._refuse_if_target_failed(failure)
-                raise failure
+    def _open(self, file: _File) -> None:
+        try:
+            file.descriptor = os.open(file.name, _NEW_FILE, 0o600, dir_fd=file.directory.descriptor)
+        except OSError as error:
+            self._refuse_if_target_failed(error)
+            file.broken = f"could not be restored: {error.strerror}"
+
+    def _let_go(self, file: _File) -> None:
+        """Close a file; one that is not finished has to go, after a failure of something else."""
+        if file.descriptor is not None:
+            os.close(file.descriptor)
+            file.descriptor = None
+            with suppress(OSError):
+                os.unlink(file.name, dir_fd=file.directory.descriptor)
+        file.directory.leave()
 
     def _fetch_range(self, run: list[tuple[Location, list[tuple[_File, int]]]]) -> None:
         first, last = run[0][0], run[-1][0]
@@ -375,6 +419,8 @@ class Restore:
             if self._is_zero(content):
                 continue
             for file, offset in uses:
+                if file.descriptor is None:
+                    continue
                 try:
                     _write_at(file.descriptor, content, offset)
                 except OSError as error:
@@ -384,24 +430,36 @@ class Restore:
                 self._bytes += len(content) * len(uses)
 
     def _finish(self, file: _File) -> None:
-        if file.broken is None:
-            os.ftruncate(file.descriptor, file.size)
-            if self._verify and not self._reads_back(file):
-                file.broken = "what was written does not read back"
-        if file.broken is not None:
-            # Bytes that are not what was backed up are not left behind under the file's name.
-            os.unlink(file.name, dir_fd=file.directory.descriptor)
-            self._problem(file.path, file.broken)
+        """Give a file its metadata and its name, or take it away if it is not what was backed up."""
+        descriptor = file.descriptor
+        if descriptor is not None and file.broken is None:
+            try:
+                os.ftruncate(descriptor, file.size)
+                if self._verify and not self._reads_back(file, descriptor):
+                    file.broken = "what was written does not read back"
+            except OSError as error:
+                self._refuse_if_target_failed(error)
+                file.broken = f"could not be restored: {error.strerror}"
+        if descriptor is None or file.broken is not None:
+            self._problem(file.path, file.broken or "could not be restored")
             return
-        self._note(file.path, apply_to_file(file.descriptor, file.node.metadata, owners=self._owners))
-        self._into_place(file.directory, file.name, file.final)
-        self._files += 1
+        self._note(file.path, apply_to_file(descriptor, file.node.metadata, owners=self._owners))
+        try:
+            self._into_place(file.directory, file.name, file.final)
+        except OSError as error:
+            self._problem(file.path, f"could not be put in its place: {error.strerror}")
+            return
+        self._remember(file.path, file.node, os.fstat(descriptor) if _link_key(file.node) is not None else None)
+        file.descriptor = None
+        os.close(descriptor)
+        with self._guard:
+            self._files += 1
 
-    def _reads_back(self, file: _File) -> bool:
+    def _reads_back(self, file: _File, descriptor: int) -> bool:
         offset = 0
         for blob in file.node.content or ():
             length = self._reader.locate(BlobKind.DATA, blob).blob.plain_length
-            if hashlib.sha256(os.pread(file.descriptor, length, offset)).digest() != blob:
+            if hashlib.sha256(os.pread(descriptor, length, offset)).digest() != blob:
                 return False
             offset += length
         return True
@@ -413,10 +471,15 @@ class Restore:
     def _link(self, node: Node, directory: _Directory, name: bytes) -> bool:
         """Make a hard link if this node is another name of one that was restored; return whether it was."""
         key = _link_key(node)
-        first = self._links.get(key) if key is not None else None
+        if key is None:
+            return False
+        if key not in self._linked:
+            self._linked.add(key)
+            return False
+        self._drain()  # the first name may not be there yet
+        first = self._links.get(key)
         if first is None:
             return False
-        self._write_batch()  # the first name may be under a temporary one as yet
         first_path, device, inode = first
         try:
             parent = self._open_path(first_path[:-1])
@@ -437,10 +500,9 @@ class Restore:
             self._others += 1
         return True
 
-    def _remember(self, path: tuple[bytes, ...], node: Node, directory: _Directory, name: bytes) -> None:
+    def _remember(self, path: tuple[bytes, ...], node: Node, found: os.stat_result | None) -> None:
         key = _link_key(node)
-        if key is not None:
-            found = os.stat(name, dir_fd=directory.descriptor, follow_symlinks=False)
+        if key is not None and found is not None:
             self._links[key] = (path, found.st_dev, found.st_ino)
 
     def _open_path(self, path: tuple[bytes, ...]) -> int:
@@ -522,6 +584,19 @@ def open_target(target: Path | int, existing: Existing) -> int:
 def _holds_something(directory: int) -> bool:
     with os.scandir(directory) as found:
         return next(found, None) is not None
+
+
+def _want(wanted: _Wanted, file: _File, places: list[Location]) -> None:
+    offset = 0
+    for place in places:
+        wanted.setdefault(place.blob.id, (place, []))[1].append((file, offset))
+        offset += place.blob.plain_length
+
+
+def _runs(wanted: _Wanted) -> Iterator[list[tuple[Location, list[tuple[_File, int]]]]]:
+    """Yield what lies close together in a pack, to be read at once."""
+    in_order = sorted(wanted.values(), key=lambda item: (item[0].pack, item[0].blob.offset))
+    return neighbours(in_order, lambda item: item[0])
 
 
 def _break(uses: list[tuple[_File, int]], what: str) -> None:
