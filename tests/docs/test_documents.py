@@ -1,0 +1,189 @@
+"""What the documents tell a reader to type is typed here, and does what they say."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.running import (
+    HOLDFAST,
+    MANAGEMENT,
+    PATIENCE,
+    REGION,
+    Member,
+    Running,
+    environment,
+    found_organization,
+    join,
+    started,
+)
+
+from holdfast.cli.main import app
+
+TOP = Path(__file__).resolve().parents[2]
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\[[^\]]*\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)")
+DOCUMENTS = sorted([*TOP.glob("*.md"), *TOP.glob("docs/**/*.md")])
+RUN_BY_THEIR_STATIONS = {
+    "docs/how-to/back-up-a-directory.md": "tests/source/test_how_to.py",
+    "docs/how-to/back-up-postgresql.md": "tests/source/test_how_to.py",
+}
+
+
+def blocks_of(document: str, language: str) -> list[str]:
+    return [code for found, code in _BLOCK.findall((TOP / document).read_text()) if found == language]
+
+
+def the_block(document: str, language: str, holding: str) -> str:
+    """Return the one block that holds these words; the document and its test go together."""
+    (found,) = (code for code in blocks_of(document, language) if holding in code)
+    return found
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Where a reader sits: a server with an organization, and the programs on the path."""
+
+    server: Running
+    shop: Member
+    top: Path
+
+    def typed(self, code: str, *, interpreter: Sequence[str] = ("bash", "-euo", "pipefail", "-c"), **ours: str) -> str:
+        """Type a block, with what stands for the reader's own things put in; return what it prints."""
+        mine = {
+            "http://127.0.0.1:8420": self.server.url,
+            ".venv/bin/holdfast": "holdfast",
+            "/var/lib/holdfast": str(self.top / "production"),
+            "/srv": str(self.top / "srv"),
+            "--target-id ACCOUNT": f"--target-id {self.shop.id}",
+            **ours,
+        }
+        for written, meant in mine.items():
+            code = code.replace(written, meant)
+        done = subprocess.run(
+            [*interpreter, code],
+            env=self.environment,
+            cwd=self.top,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert done.returncode == 0, f"{code}\n{done.stderr}"
+        return done.stdout
+
+    @property
+    def environment(self) -> dict[str, str]:
+        paths = (str(self.top / "bin"), str(Path(sys.executable).parent), environment()["PATH"])
+        keys = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": REGION}
+        return environment(PATH=":".join(paths), HOME=str(self.top), AWS_ENDPOINT_URL=self.server.url, **keys)
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    top = tmp_path_factory.mktemp("desk")
+    (top / "srv" / "www").mkdir(parents=True)
+    (top / "srv" / "testdata").mkdir(parents=True)
+    (top / "bin").mkdir()
+    program = top / "bin" / "holdfast"
+    program.write_text(f'#!/bin/sh\nexec {" ".join(HOLDFAST)} "$@"\n')
+    program.chmod(0o755)
+    with started("dev", top / "data", "--grant", str(top / "srv")) as server:
+        root = found_organization(server)
+        shop = join(server, "shop")
+        policy = '{"plans": {}}'
+        organizations = server.client("organizations")
+        made = organizations.create_policy(Type="BACKUP_POLICY", Name="none", Description="", Content=policy)
+        organizations.attach_policy(PolicyId=made["Policy"]["PolicySummary"]["Id"], TargetId=root)
+        yield Desk(server, shop, top)
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+def test_every_make_target_that_is_named_is_there(document: str) -> None:
+    named = {word for code in blocks_of(document, "sh") for word in re.findall(r"^make ([a-z-]+)", code, re.MULTILINE)}
+    assert named
+    for target in named:
+        subprocess.run(["make", "--dry-run", target], cwd=TOP, check=True, capture_output=True)
+
+
+def test_the_readme_on_the_aws_cli(desk: Desk) -> None:
+    told = desk.typed(the_block("README.md", "sh", "aws backup list-backup-jobs"))
+    assert '"BackupJobs": []' in told
+    assert f'"TargetId": "{desk.shop.id}"' in told
+
+
+def test_the_readme_on_boto3(desk: Desk) -> None:
+    desk.typed(the_block("README.md", "python", "list_backup_jobs"), interpreter=(sys.executable, "-W", "error", "-c"))
+
+
+def test_the_readme_on_the_extension(desk: Desk) -> None:
+    told = desk.typed(the_block("README.md", "sh", "aws holdfast put-resource"))
+    assert f"arn:aws:elasticfilesystem:{REGION}:{MANAGEMENT}:file-system/fs-" in told
+    assert '"Leaves"' in told
+
+
+def test_the_readme_on_running_it(desk: Desk) -> None:
+    code = the_block("README.md", "sh", "holdfast serve")
+    init, serve = code.splitlines()
+    assert "RECOVERY KIT" in desk.typed(init)
+    assert serve.startswith(".venv/bin/holdfast serve --data-dir /var/lib/holdfast ")
+    with started("serve", desk.top / "production") as production:
+        assert production.stop() == 0
+
+
+def test_the_guide_to_testing_against_it(desk: Desk) -> None:
+    guide = "docs/how-to/test-against-holdfast.md"
+    (starting,) = (code for code in blocks_of(guide, "sh") if code.startswith("holdfast dev"))
+    options = starting.split()[2:]
+    assert options == ["--port", "8420", "--grant", "/srv/testdata"]
+    with started("dev", desk.top / "guide", "--grant", str(desk.top / "srv" / "testdata")) as server:
+        other = Desk(server, desk.shop, desk.top)
+        moves = other.typed(the_block(guide, "sh", "_holdfast/clock"))
+        assert moves.count('"now"') == 2
+        assert '"now":"2030-01-01T03:00' in moves
+        again = other.typed(the_block(guide, "sh", "_holdfast/reset"))
+        assert '"status":"ok"' in again
+
+
+def test_the_guide_to_foreseeing_a_change(desk: Desk) -> None:
+    guide = "docs/how-to/foresee-a-policy-change.md"
+    organizations = desk.server.client("organizations")
+    made = organizations.create_policy(Type="BACKUP_POLICY", Name="new", Description="", Content='{"plans": {}}')
+    ours = {
+        "p-examplepolicy": made["Policy"]["PolicySummary"]["Id"],
+        "r-exam": organizations.list_roots()["Roots"][0]["Id"],
+        "aws holdfast": "AWS_DATA_PATH=$(holdfast models) aws holdfast",
+    }
+    (desk.top / "draft.json").write_text('{"plans": {}}')
+    told = [desk.typed(code, **ours) for code in blocks_of(guide, "sh")]
+    assert [next(iter(json.loads(each))) for each in told] == ["Remarks", "Effects", "Accounts"]
+
+
+def test_the_guide_to_testing_names_every_option_of_the_command() -> None:
+    guide = (TOP / "docs/how-to/test-against-holdfast.md").read_text()
+    (command,) = (each for each in app.registered_commands if each.callback and each.callback.__name__ == "dev")
+    assert command.callback is not None
+    names = [name for name in command.callback.__annotations__ if name not in {"return", "until_stdin_closes"}]
+    assert len(names) == 8
+    for name in names:
+        assert f"`--{name.replace('_', '-')}" in guide
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(TOP)))
+def test_links_lead_somewhere(document: Path) -> None:
+    missing = [target for target in _LINK.findall(document.read_text()) if not (document.parent / target).exists()]
+    assert missing == []
+
+
+def test_every_guide_is_run() -> None:
+    here = Path(__file__).read_text()
+    for guide in TOP.glob("docs/how-to/*.md"):
+        name = str(guide.relative_to(TOP))
+        elsewhere = RUN_BY_THEIR_STATIONS.get(name)
+        runs = here if elsewhere is None else (TOP / elsewhere).read_text()
+        assert guide.name in runs, f"{name} is run by no test"
+        assert elsewhere is None or here.count(name) == 1
