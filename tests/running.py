@@ -52,7 +52,9 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, "PYTHONPATH": sources, "AWS_EC2_METADATA_DISABLED": "true", **more}
 
 
-def holdfast(*arguments: str | Path, timeout: float = PATIENCE, **more: str) -> "subprocess.CompletedProcess[str]":
+def holdfast(
+    *arguments: str | Path, timeout: float = PATIENCE, stdin: str = "", **more: str
+) -> "subprocess.CompletedProcess[str]":
     """Run the command line to its end."""
     return subprocess.run(
         [*HOLDFAST, *map(str, arguments)],
@@ -61,7 +63,7 @@ def holdfast(*arguments: str | Path, timeout: float = PATIENCE, **more: str) -> 
         text=True,
         timeout=timeout,
         check=False,
-        stdin=subprocess.DEVNULL,
+        input=stdin,
     )
 
 

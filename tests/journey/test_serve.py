@@ -1,6 +1,5 @@
 """`holdfast init` and `holdfast serve`: what is printed once, what is refused, and a first backup in production."""
 
-import base64
 import json
 import re
 import shutil
@@ -11,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from tests.running import copied, found_organization, holdfast, join, started
+
+from holdfast.key.service import generate_recovery_pair, print_recovery_key, read_recovery_key
 
 SECRET = re.compile(
     r"^  (?P<name>Recovery key|Access key id|Secret access key|Management account)\s+(?P<value>\S+)$", re.MULTILINE
@@ -37,14 +38,29 @@ def test_the_recovery_kit_is_printed_once_and_kept_nowhere(installation: tuple[P
     written = b"".join(path.read_bytes() for path in data.rglob("*") if path.is_file())
     for name in ("Recovery key", "Secret access key"):
         assert kit[name].encode() not in written
-    assert len(base64.b64decode(kit["Recovery key"])) == 32
-    assert base64.b64decode(kit["Recovery key"]) not in written
+    assert read_recovery_key(kit["Recovery key"]) not in written
     assert (data / "root.key").stat().st_mode & 0o777 == 0o600
     assert data.stat().st_mode & 0o077 == 0
     again = holdfast("init", "--data-dir", data)
     assert again.returncode == 1
     assert "is a data directory already" in again.stderr
     assert again.stdout == ""
+
+
+def test_the_kit_is_asked_for_until_somebody_shows_the_recovery_key(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    kit = initialised(data)
+    with started("serve", data) as server:
+        assert "recovery_kit.not_acknowledged" in server.said()
+    foreign = print_recovery_key(generate_recovery_pair().private)
+    for text, words in ((foreign, "another installation"), (kit["Recovery key"][:-1] + "8", "not a recovery key")):
+        refused = holdfast("acknowledge-kit", "--data-dir", data, stdin=text)
+        assert refused.returncode == 1
+        assert words in refused.stderr
+    told = holdfast("acknowledge-kit", "--data-dir", data, stdin=kit["Recovery key"].lower() + "\n")
+    assert told.returncode == 0, told.stderr
+    with started("serve", data) as server:
+        assert "recovery_kit.not_acknowledged" not in server.said()
 
 
 def test_the_first_administrator_makes_an_organization_and_a_backup(

@@ -11,6 +11,7 @@ import pytest
 from tests.vault.builders import ACCOUNT, RECOVERY, ROOT_KEY, a_custody, a_vault, back_up
 
 from holdfast.database.connection import Database
+from holdfast.key.service import print_recovery_key
 from holdfast.vault.custody import Custody
 
 
@@ -65,7 +66,7 @@ def test_the_recovery_key_is_read_from_standard_input(tmp_path: Path, custody: C
         *("--data-dir", tmp_path / "new"),
         *("--storage", tmp_path / "storage"),
         *("--recovery-key", "-"),
-        stdin=base64.b64encode(RECOVERY.private).decode(),
+        stdin=print_recovery_key(RECOVERY.private),
     )
     assert done.returncode == 0, done.stderr
     assert "nobody can sign in yet" in done.stdout
@@ -85,7 +86,7 @@ def test_findings_are_named_and_have_an_exit_code_of_their_own(tmp_path: Path, c
     assert "is gone" in done.stdout
 
 
-@pytest.mark.parametrize(("text", "says"), [("no key", "in base64"), ("AAAA", "holds 3 bytes")])
+@pytest.mark.parametrize(("text", "says"), [("no 1 key", "letters and the digits 2 to 7"), ("AAAA", "mistyped")])
 def test_what_is_no_recovery_key_is_refused_before_anything_is_made(
     tmp_path: Path, custody: Custody, text: str, says: str
 ) -> None:

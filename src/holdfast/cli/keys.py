@@ -1,16 +1,12 @@
 """Keys that a person hands over in a file or on standard input."""
 
-import base64
-import binascii
 import sys
 from pathlib import Path
-from typing import Final
 
 from holdfast.core.errors import InvalidInputError
 from holdfast.core.seal import RootKey
+from holdfast.key.service import read_recovery_key
 from holdfast.server.data_directory import parse_root_key
-
-_RECOVERY_KEY_BYTES: Final = 32
 
 
 class KeyNotReadError(InvalidInputError):
@@ -28,18 +24,15 @@ def root_key_in(path: Path) -> RootKey:
 
 
 def recovery_key_in(path: Path) -> bytes:
-    """Return the private recovery key in a file, or on standard input for `-`.
+    """Return the private recovery key in a file, or on standard input for `-`, as the recovery kit prints it.
 
     Raises:
-        KeyNotReadError: the file cannot be read, or what it holds is not 32 bytes of base64.
+        KeyNotReadError: the file cannot be read, or what it holds was mistyped.
     """
     try:
-        key = base64.b64decode(_text(path).strip(), validate=True)
-    except (ValueError, binascii.Error) as error:
-        raise KeyNotReadError(f"{path} holds no recovery key: it is {_RECOVERY_KEY_BYTES} bytes in base64") from error
-    if len(key) != _RECOVERY_KEY_BYTES:
-        raise KeyNotReadError(f"{path} holds {len(key)} bytes, and a recovery key has {_RECOVERY_KEY_BYTES}")
-    return key
+        return read_recovery_key(_text(path))
+    except InvalidInputError as error:
+        raise KeyNotReadError(f"{path} holds no recovery key: {error}") from error
 
 
 def _text(path: Path) -> str:
@@ -48,4 +41,4 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise KeyNotReadError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise KeyNotReadError(f"{path} holds no key: a key is written in base64") from error
+        raise KeyNotReadError(f"{path} holds no key: a key is written in letters and digits") from error

@@ -102,6 +102,20 @@ def init(
     raise typer.Exit(run_init(data_dir, account_id=account_id, name=name, email=email, administrator=administrator))
 
 
+@app.command("acknowledge-kit")
+def acknowledge_kit(
+    data_dir: DataDir,
+    recovery_key: Annotated[Path, typer.Option(help="A file with the recovery key; - is standard input.")] = Path("-"),
+) -> None:
+    """Show that the recovery kit is in safe hands: type the recovery key, which is checked and not kept."""
+    from holdfast.cli.keys import recovery_key_in  # noqa: PLC0415 - see quickstart
+    from holdfast.server.start import run_acknowledge  # noqa: PLC0415 - see quickstart
+
+    if str(recovery_key) == "-" and sys.stdin.isatty():
+        print("recovery key, then Enter and Ctrl-D:", file=sys.stderr)
+    raise typer.Exit(run_acknowledge(data_dir, recovery_key_in(recovery_key)))
+
+
 @app.command()
 def serve(
     data_dir: DataDir,

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 import orjson
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from holdfast.core.errors import AlreadyExistsError, InvalidInputError, InvalidStateError, NotFoundError
 from holdfast.core.seal import KEY_BYTES, RootKey
@@ -30,6 +31,7 @@ from holdfast.core.settings import Mode
 FORMAT: Final = 1
 ROOT_KEY_VARIABLE: Final = "HOLDFAST_ROOT_KEY"
 ROOT_KEY_FILE_VARIABLE: Final = "HOLDFAST_ROOT_KEY_FILE"
+_ACKNOWLEDGED: Final = "kit.acknowledged"
 _CREDENTIAL_NAME: Final = "holdfast-root-key"
 
 
@@ -39,6 +41,10 @@ class WrongDirectoryError(InvalidStateError):
 
 class DirectoryInUseError(InvalidStateError):
     """Another process works on a data directory."""
+
+
+class RecoveryKeyError(InvalidInputError):
+    """A recovery key is not the one of this installation."""
 
 
 class RootKeyError(InvalidInputError):
@@ -90,6 +96,22 @@ class DataDirectory:
     def sandbox(self) -> Path:
         """What development mode grants to every account."""
         return self.path / "sandbox"
+
+    @property
+    def kit_is_acknowledged(self) -> bool:
+        """Whether somebody has shown that they hold the recovery key."""
+        return (self.path / _ACKNOWLEDGED).exists()
+
+    def acknowledge_kit(self, private: bytes) -> None:
+        """Note that somebody holds the recovery key, which is shown here and not kept.
+
+        Raises:
+            RecoveryKeyError: it is not the one whose public half lies here.
+        """
+        public = X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+        if not self.recovery_public_key.exists() or self.recovery_public_key.read_bytes() != public:
+            raise RecoveryKeyError("this is the recovery key of another installation; look for the right kit")
+        (self.path / _ACKNOWLEDGED).touch()
 
     @property
     def host_id_file(self) -> Path:

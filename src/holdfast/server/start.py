@@ -1,7 +1,6 @@
 """Starting servers: `init`, `serve` and `dev`, each a function from the command line's arguments to an exit code."""
 
 import asyncio
-import base64
 import logging
 import os
 import shutil
@@ -34,7 +33,7 @@ from holdfast.core.settings import Mode
 from holdfast.database.connection import Database
 from holdfast.database.facts import OPERATOR, remember
 from holdfast.database.schema import upgrade
-from holdfast.key.service import generate_recovery_pair
+from holdfast.key.service import generate_recovery_pair, print_recovery_key
 from holdfast.organization.service.accounts import find_account, register_account
 from holdfast.server.app import Holdfast, assemble
 from holdfast.server.configuration import Configuration, load_configuration
@@ -96,7 +95,7 @@ def run_init(data_dir: Path, *, account_id: str | None, name: str, email: str, a
     kit = _KIT.format(
         directory=directory.path,
         root_key=directory.root_key,
-        recovery_key=base64.b64encode(recovery.private).decode(),
+        recovery_key=print_recovery_key(recovery.private),
         key_id=root_key.id,
         account=account,
         administrator=administrator,
@@ -120,7 +119,22 @@ Print this, keep it away from this machine, and delete it here. Nothing below is
   Access key id      {access_key}
   Secret access key  {secret_key}
 
-Next: holdfast serve --data-dir {directory}"""
+Next: holdfast serve --data-dir {directory}
+When the kit is in its place: holdfast acknowledge-kit --data-dir {directory} (it asks for the recovery key)"""
+
+
+def run_acknowledge(data_dir: Path, private: bytes) -> int:
+    """Note that the recovery kit is in safe hands, proven by the recovery key itself; `serve` stops asking for it.
+
+    Raises:
+        NotFoundError: there is no data directory.
+        RecoveryKeyError: it is the key of another installation.
+    """
+    directory = DataDirectory(data_dir)
+    directory.require(Mode.SERVE)
+    directory.acknowledge_kit(private)
+    print("the recovery kit is acknowledged")
+    return 0
 
 
 def run_serve(data_dir: Path, *, host: str | None, port: int | None) -> int:
@@ -142,6 +156,12 @@ def run_serve(data_dir: Path, *, host: str | None, port: int | None) -> int:
             "set server.certificate and server.private_key in holdfast.toml, or listen on 127.0.0.1"
         )
     recovery = directory.recovery_public_key.read_bytes() if directory.recovery_public_key.exists() else None
+    if not directory.kit_is_acknowledged:
+        log.warning(
+            "recovery_kit.not_acknowledged",
+            why="without the recovery kit, losing the root key loses every backup",
+            next=f"print the kit, then run: holdfast acknowledge-kit --data-dir {directory.path}",
+        )
     with directory.held():
         running = assemble(
             configuration,
