@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import orjson
@@ -29,12 +30,13 @@ from holdfast.repository.lock import RepositoryLockedError
 from holdfast.repository.repository import Repository
 from holdfast.repository.restore import Existing
 from holdfast.repository.snapshot import Snapshot, SnapshotNotFoundError
-from holdfast.repository.storage import open_storage
+from holdfast.repository.storage import LocalStorage, open_storage
 from holdfast.repository.sweep import SweepRules
 from holdfast.repository.tree import Node
 
 DONE, FAILED, INCOMPLETE, NO_REPOSITORY, LOCKED, WRONG_PASSWORD, INTERRUPTED = 0, 1, 3, 10, 11, 12, 130
 _PROBLEMS_SHOWN = 100
+_LEFTOVERS_AFTER = timedelta(days=1)
 _LETTER = {
     Kind.FILE: "-",
     Kind.DIR: "d",
@@ -336,6 +338,8 @@ def _sweep(options: argparse.Namespace) -> int:
         swept = repository.carry_out_sweep(rules)
         value |= {"deleted": len(swept.deleted), "spared": len(swept.spared)}
         text += f": {len(swept.deleted)} packs deleted, {len(swept.spared)} spared"
+    if not options.dry_run and isinstance(repository.storage, LocalStorage):
+        value["leftovers"] = repository.storage.remove_leftovers(SystemMachineTime().now() - _LEFTOVERS_AFTER)
     _tell(options, value, text)
     return DONE
 
