@@ -6,7 +6,6 @@ Exit codes are restic's: 0 done, 1 failed, 3 finished but incomplete, 10 no repo
 import argparse
 import gc
 import os
-import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -106,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     backup = command("backup", _backup, "back up what a directory holds; its newest snapshot is the parent")
     backup.add_argument("source", metavar="SRC", type=Path)
     backup.add_argument("--tag", action="append", default=[])
-    backup.add_argument("--host", default=socket.gethostname())
+    backup.add_argument("--host", default=os.uname().nodename)
     backup.add_argument("--one-file-system", action="store_true")
     backup.add_argument("--chunk-class", choices=[c.value for c in ChunkClass], default=ChunkClass.FILE.value)
     restore = command("restore", _restore, "restore a snapshot; DST then holds what the source held")
@@ -165,7 +164,7 @@ def _password_in(path: Path) -> str:
 
 def _open(options: argparse.Namespace) -> Repository:
     return Repository.open(
-        open_storage(options.repo), _password(options), host_id=socket.gethostname(), cache=options.cache_dir
+        open_storage(options.repo), _password(options), host_id=os.uname().nodename, cache=options.cache_dir
     )
 
 
@@ -183,7 +182,7 @@ def _init(options: argparse.Namespace) -> int:
     repository = Repository.create(
         open_storage(options.repo),
         _password(options),
-        host_id=socket.gethostname(),
+        host_id=os.uname().nodename,
         at=SystemMachineTime().now(),
         cost=COST_FOR_RANDOM_PASSWORD if options.random_password else COST_FOR_HUMAN_PASSWORD,
     )
@@ -347,7 +346,7 @@ def _sweep(options: argparse.Namespace) -> int:
 def _copy(options: argparse.Namespace) -> int:
     target = _open(options)
     source = Repository.open(
-        open_storage(options.source), _password_in(options.from_password_file), host_id=socket.gethostname()
+        open_storage(options.source), _password_in(options.from_password_file), host_id=os.uname().nodename
     )
     for name in options.snapshots:
         copied = target.copy_from(source, _find(source, name).id)
