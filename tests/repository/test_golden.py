@@ -14,6 +14,7 @@ from holdfast.repository.repository import Repository
 from holdfast.repository.storage import MemoryStorage
 from holdfast.repository.tree import decode_tree, encode_node, encode_tree
 
+NAME = "café".encode() + b" \xff\n"
 FIRST = Path(__file__).parents[1] / "golden" / "repository-1.json"
 TREE = "9a817ad27265134718e0b29d7c45fb135f8d5c430ad5af5d30effd7525a72065"
 
@@ -37,13 +38,13 @@ def test_a_repository_of_the_first_release_restores() -> None:
     nodes = dict(repository.entries(snapshot.id))
     assert [(path, node.kind) for path, node in nodes.items()] == [
         ((b"dir",), Kind.DIR),
-        ((b"dir", b"caf\xc3\xa9 \xff\n"), Kind.FILE),
+        ((b"dir", NAME), Kind.FILE),
         ((b"dir", b"empty"), Kind.FILE),
         ((b"dir", b"link"), Kind.SYMLINK),
         ((b"fifo",), Kind.FIFO),
         ((b"sparse",), Kind.FILE),
     ]
-    assert nodes[b"dir", b"caf\xc3\xa9 \xff\n"].metadata == Metadata(
+    assert nodes[b"dir", NAME].metadata == Metadata(
         mode=0o4640,
         uid=1000,
         gid=100,
@@ -60,7 +61,7 @@ def test_a_repository_of_the_first_release_restores() -> None:
     )
     assert nodes[b"dir", b"link"].metadata.link_target == b"../\xfe<&>"
     for path, expected in (
-        ((b"dir", b"caf\xc3\xa9 \xff\n"), b"content\n" * 100),
+        ((b"dir", NAME), b"content\n" * 100),
         ((b"dir", b"empty"), b""),
         ((b"sparse",), b"begin" + bytes(20 << 20) + b"end"),
     ):
