@@ -226,3 +226,15 @@ def test_two_of_our_writers_and_one_restic_write_at_once(
     assert repository.check(Depth.BYTES).problems == ()
     for number, snapshot in enumerate(ids):
         assert repository.restore(snapshot, tmp_path / str(number), verify=True).problems == ()
+
+
+def test_an_unchanged_tree_has_the_same_id_whether_it_was_read_or_kept(repository: Repository, source: Path) -> None:
+    make_awkward_tree(source)
+    first = repository.write(walk_tree(source), at=NOON)
+    with repository.begin() as writer:
+        for entry in walk_tree(source, parent=repository.parent(first.snapshot_id, writer.index)):
+            writer.add(entry)
+        tree = writer.finish_tree()
+        second = writer.commit(at=NOON)
+    assert tree.id == first.snapshot.tree
+    assert (second.files_kept, second.bytes_read) == (first.files, 0)

@@ -1,6 +1,7 @@
 """The storages by their contract, and what the local one owes to power cuts."""
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,14 @@ def test_a_put_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(StorageFailedError, match="No space left"):
         storage.put("f", b"data")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_puts_that_never_ended_left_behind_is_removed_when_it_is_old(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+    storage.put("data/aa/1", b"whole")
+    for name in ("old", "young"):
+        (tmp_path / "data" / "aa" / f"{name}-tmp-1234").write_bytes(b"half")
+    os.utime(tmp_path / "data" / "aa" / "old-tmp-1234", (0, 0))
+    os.utime(tmp_path / "data" / "aa" / "1", (0, 0))
+    assert storage.remove_leftovers(datetime(2020, 1, 1, tzinfo=UTC)) == 1
+    assert sorted(path.name for path in (tmp_path / "data" / "aa").iterdir()) == ["1", "young-tmp-1234"]

@@ -6,9 +6,9 @@ Exit codes are restic's: 0 done, 1 failed, 3 finished but incomplete, 10 no repo
 import argparse
 import gc
 import os
-import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import orjson
@@ -29,12 +29,13 @@ from holdfast.repository.lock import RepositoryLockedError
 from holdfast.repository.repository import Repository
 from holdfast.repository.restore import Existing
 from holdfast.repository.snapshot import Snapshot, SnapshotNotFoundError
-from holdfast.repository.storage import open_storage
+from holdfast.repository.storage import LocalStorage, open_storage
 from holdfast.repository.sweep import SweepRules
 from holdfast.repository.tree import Node
 
 DONE, FAILED, INCOMPLETE, NO_REPOSITORY, LOCKED, WRONG_PASSWORD, INTERRUPTED = 0, 1, 3, 10, 11, 12, 130
 _PROBLEMS_SHOWN = 100
+_LEFTOVERS_AFTER = timedelta(days=1)
 _LETTER = {
     Kind.FILE: "-",
     Kind.DIR: "d",
@@ -104,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     backup = command("backup", _backup, "back up what a directory holds; its newest snapshot is the parent")
     backup.add_argument("source", metavar="SRC", type=Path)
     backup.add_argument("--tag", action="append", default=[])
-    backup.add_argument("--host", default=socket.gethostname())
+    backup.add_argument("--host", default=os.uname().nodename)
     backup.add_argument("--one-file-system", action="store_true")
     backup.add_argument("--chunk-class", choices=[c.value for c in ChunkClass], default=ChunkClass.FILE.value)
     restore = command("restore", _restore, "restore a snapshot; DST then holds what the source held")
@@ -163,7 +164,7 @@ def _password_in(path: Path) -> str:
 
 def _open(options: argparse.Namespace) -> Repository:
     return Repository.open(
-        open_storage(options.repo), _password(options), host_id=socket.gethostname(), cache=options.cache_dir
+        open_storage(options.repo), _password(options), host_id=os.uname().nodename, cache=options.cache_dir
     )
 
 
@@ -181,7 +182,7 @@ def _init(options: argparse.Namespace) -> int:
     repository = Repository.create(
         open_storage(options.repo),
         _password(options),
-        host_id=socket.gethostname(),
+        host_id=os.uname().nodename,
         at=SystemMachineTime().now(),
         cost=COST_FOR_RANDOM_PASSWORD if options.random_password else COST_FOR_HUMAN_PASSWORD,
     )
@@ -336,6 +337,8 @@ def _sweep(options: argparse.Namespace) -> int:
         swept = repository.carry_out_sweep(rules)
         value |= {"deleted": len(swept.deleted), "spared": len(swept.spared)}
         text += f": {len(swept.deleted)} packs deleted, {len(swept.spared)} spared"
+    if not options.dry_run and isinstance(repository.storage, LocalStorage):
+        value["leftovers"] = repository.storage.remove_leftovers(SystemMachineTime().now() - _LEFTOVERS_AFTER)
     _tell(options, value, text)
     return DONE
 
@@ -343,7 +346,7 @@ def _sweep(options: argparse.Namespace) -> int:
 def _copy(options: argparse.Namespace) -> int:
     target = _open(options)
     source = Repository.open(
-        open_storage(options.source), _password_in(options.from_password_file), host_id=socket.gethostname()
+        open_storage(options.source), _password_in(options.from_password_file), host_id=os.uname().nodename
     )
     for name in options.snapshots:
         copied = target.copy_from(source, _find(source, name).id)

@@ -170,12 +170,12 @@ class _Walk:
 
     def _file(self, path: tuple[bytes, ...], level: "_Level", name: bytes, found: os.stat_result) -> Entry:
         if self._parent is not None:
-            node = self._parent.find_unchanged(path, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
-            if node is not None and node.content is not None:
+            known = self._parent.unchanged_file(path, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+            if known is not None:
                 # Whoever changes an attribute changes ctime, so these are as they were, too.
-                metadata = self._metadata(Kind.FILE, found, b"", node.metadata.xattrs if self._rules.xattrs else ())
+                metadata = self._metadata(Kind.FILE, found, b"", known.xattrs if self._rules.xattrs else ())
                 otherwise = _FileContent(level.descriptor, name, found)
-                return Entry(path, Kind.FILE, metadata, Kept(node.content, found.st_size, otherwise))
+                return Entry(path, Kind.FILE, metadata, Kept(known.content, found.st_size, otherwise))
         content = _FileContent(level.descriptor, name, found)
         level.content = content
         opened = content.open()

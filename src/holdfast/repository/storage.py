@@ -11,6 +11,7 @@ import secrets
 import stat
 import threading
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -242,6 +243,21 @@ class LocalStorage:
             except FileNotFoundError:
                 return
             _sync_directory(path.parent)
+
+    def remove_leftovers(self, before: datetime) -> int:
+        """Remove the temporary files that puts which never ended left before `before`; return how many there were.
+
+        Raises:
+            StorageFailedError: one could not be removed.
+        """
+        removed = 0
+        with _failures(f"leftovers could not be removed from {self.root}"):
+            for path in self.root.rglob(f"*{_TEMPORARY}*"):
+                with contextlib.suppress(FileNotFoundError):
+                    if path.lstat().st_mtime < before.timestamp():
+                        path.unlink()
+                        removed += 1
+        return removed
 
     def _make_directory(self, path: Path) -> None:
         if path in self._known_directories and path.is_dir():
