@@ -1,6 +1,7 @@
 """Locks: who may work beside whom, and when a lock counts as lost."""
 
 import os
+import threading
 from datetime import timedelta
 
 import pytest
@@ -8,6 +9,7 @@ from tests.repository.builders import a_repository
 from tests.repository.conftest import NOON, Restic
 
 from holdfast.core.clock import ManualMachineTime, SystemMachineTime
+from holdfast.repository import lock as lock_module
 from holdfast.repository.cipher import Box, BoxKey
 from holdfast.repository.lock import (
     GIVEN_UP_AFTER,
@@ -140,3 +142,21 @@ def test_a_lock_is_given_back_when_the_work_fails() -> None:
     with pytest.raises(ZeroDivisionError), repository.locked(exclusive=True):
         raise ZeroDivisionError
     assert repository.locks() == []
+
+
+def test_a_lock_is_refreshed_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock_module, "_LOOK_EVERY_SECONDS", 0.01)
+    storage, machine = MemoryStorage(), ManualMachineTime(NOON)
+    lock = take_lock(storage, BOX, exclusive=False, host_id="h", machine=machine)
+    before, never = lock.id, threading.Event()
+    never.wait(0.1)
+    assert lock.id == before, "it is not due yet"
+    machine.advance(timedelta(minutes=5, seconds=1))
+    for _ in range(500):
+        if lock.id != before and len(storage.files) == 1:
+            break
+        never.wait(0.01)
+    (found,) = list_locks(storage, BOX, machine)
+    assert found.id == lock.id != before
+    lock.release()
+    assert storage.files == {}

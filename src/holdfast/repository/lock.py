@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 import orjson
 
 from holdfast.core.clock import MachineTime
-from holdfast.core.errors import ConflictError, DamagedError, NotFoundError, UnavailableError
+from holdfast.core.errors import ConflictError, DamagedError, HoldfastError, NotFoundError, UnavailableError
 from holdfast.repository import go_json
 from holdfast.repository.cipher import Box
 from holdfast.repository.storage import Storage
@@ -27,6 +27,7 @@ STALE_AFTER = timedelta(minutes=30)
 _TRIES = 4
 _TRY_AGAIN_SECONDS = 0.05
 _ASK_AGAIN_SECONDS = 1.0
+_LOOK_EVERY_SECONDS = 5.0
 
 
 class RepositoryLockedError(ConflictError):
@@ -150,15 +151,19 @@ class Lock:
         return put_document(self._storage, self._box, "locks", orjson.dumps(document))
 
     def _keep(self) -> None:
-        seconds = REFRESH_EVERY.total_seconds()
-        while not self._machine.wait(self._ended, seconds):
+        due = self._refreshed_monotonic + REFRESH_EVERY.total_seconds()
+        # Looked at often and refreshed seldom: a clock that a test holds still must not make this thread run hot.
+        while not self._ended.wait(_LOOK_EVERY_SECONDS):
+            now = self._machine.monotonic()
+            if now < due:
+                continue
             try:
                 self.refresh()
-            except (UnavailableError, DamagedError, ConflictError):
+            except HoldfastError:
                 # Not fatal yet: it is tried again soon, and the age says when it has become so.
-                seconds = REFRESH_EVERY.total_seconds() / 10
+                due = now + REFRESH_EVERY.total_seconds() / 10
             else:
-                seconds = REFRESH_EVERY.total_seconds()
+                due = now + REFRESH_EVERY.total_seconds()
 
 
 def take_lock(
