@@ -19,6 +19,7 @@ from typing import Final
 import sqlalchemy as sa
 import structlog
 import uvicorn
+import uvloop
 
 from holdfast.access.credential_store import find_key
 from holdfast.access.credentials import create_access_key, import_access_key
@@ -270,7 +271,8 @@ def _serve(running: Holdfast, configuration: Configuration, *, until_stdin_close
         running.start()
         if until_stdin_closes:
             _watch_stdin(end)
-        asyncio.run(server.serve(sockets=[listener]))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(server.serve(sockets=[listener]))
     except KeyboardInterrupt:
         log.info("server.interrupted")
     finally:

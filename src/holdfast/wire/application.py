@@ -80,7 +80,8 @@ class Settings:
     """The most bytes that a request's body may have."""
     body_seconds: float = 20.0
     """How long a client may take to send its body."""
-    threads: int = 8
+    threads: int = 4
+    """How many calls are worked on at once. More threads than cores only fight for the interpreter."""
     most_waiting: int = 1000
     """How many requests may be under way or wait for a thread; more are told to come back."""
 
