@@ -18,7 +18,7 @@ quickstart: .venv/.runtime ## the tour: an organization, two policies, real back
 	@.venv/bin/holdfast quickstart $(ARGS)
 
 run: .venv/.runtime ## a server with a demonstration organization, kept running
-	@.venv/bin/holdfast quickstart --keep $(ARGS)
+	@.venv/bin/holdfast quickstart --keep --port 8420 $(ARGS)
 
 test: .venv/.dev ## the test suite, under 15 minutes
 	@$(PY) -m pytest -n 2 -m "not deep" $(ARGS)

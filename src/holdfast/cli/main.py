@@ -170,7 +170,8 @@ def rebuild(
 ) -> None:
     """Bring vaults, keys, recovery points, locks and holds back from storage, with the server stopped.
 
-    Everything is verified; what is not as it was written is named, and the exit code is 4 then.
+    Keys and signed records are verified, and that every snapshot is there; what is not as it was written is named, and
+    the exit code is 4 then. Stored bytes are not read: `restic check --read-data` does that.
     """
     from holdfast.cli.rebuild import Options, run_rebuild  # noqa: PLC0415 - see quickstart
 

@@ -261,7 +261,8 @@ class Tour:
         due = preview[0]["ExecutionTime"]
         self._say(f"next run: {due:%Y-%m-%d %H:%M} UTC")
         moved = self._post("/_holdfast/clock", {"set": due.isoformat(), "settle": True})
-        self._say(f"the clock says {moved['now']}; {moved.get('jobs', 0)} jobs were made and have ended")
+        now = moved["now"][:16].replace("T", " ")
+        self._say(f"the clock says {now} UTC; {moved.get('jobs', 0)} jobs were made and have ended")
         self._say("what the management account sees: every job of every account")
         jobs = self.of("", "backup").list_backup_jobs(ByAccountId="*")["BackupJobs"]
         names = {account: name for name, account in self.accounts.items()}

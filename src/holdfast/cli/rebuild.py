@@ -143,9 +143,11 @@ def _print(found: Rebuilt, administrator: dict[str, str] | None) -> None:
     for vault in found.vaults:
         for line in _findings(vault):
             print(f"{vault.name or vault.id}: {line}")
-    points = sum(vault.points for vault in found.vaults)
+    lost = sum(vault.lost for vault in found.vaults)
+    points = sum(vault.points for vault in found.vaults) - lost
     back = sum(not vault.unfinished for vault in found.vaults)
-    print(f"{points} recovery points in {back} vaults are back")
+    print(f"{points} recovery points in {back} vaults are back" + (f", {lost} cannot be opened" if lost else ""))
+    print("Checked: keys, signed records, and that snapshots are there; `restic check --read-data` reads every byte")
     if found.accounts:
         print(
             f"accounts made anew: {', '.join(found.accounts)}; names, users, roles, policies and the organization are "

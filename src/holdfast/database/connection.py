@@ -5,6 +5,7 @@ there is one writer at a time in this process, queued by a lock, and every writi
 `BEGIN IMMEDIATE`, so that it never fails half-way for want of the write lock. Readers see a snapshot and cannot write.
 """
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +37,9 @@ class Database:
         parsed = sa.make_url(url)
         backend = parsed.get_backend_name()
         if backend == "sqlite":
+            if parsed.database and parsed.database != ":memory:":
+                # Sealed or not, what is in it is nobody else's business; its side files take after it.
+                os.close(os.open(parsed.database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             return cls(_sqlite(parsed, writing=True), _sqlite(parsed, writing=False))
         if backend == "postgresql":
             engine = sa.create_engine(parsed.set(drivername="postgresql+psycopg"), pool_size=10, max_overflow=20)

@@ -68,6 +68,11 @@ class Mover:
         self.is_usable = True
 
     @property
+    def is_alive(self) -> bool:
+        """Whether its process is there."""
+        return self._process.poll() is None
+
+    @property
     def process_id(self) -> int:
         """The number of its process, which is that of its process group too."""
         return self._process.pid
@@ -187,8 +192,12 @@ class Movers:
     def _take(self) -> Mover:
         with self._guard:
             self._refuse_if_closed()
-            if self._idle:
+            while self._idle:
                 mover = self._idle.pop()
+                if not mover.is_alive:
+                    log.warning("mover.found_dead", process=mover.process_id)  # it died while it had nothing to do
+                    mover.kill()
+                    continue
                 self._busy.append(mover)
                 return mover
             if self._starter is None:

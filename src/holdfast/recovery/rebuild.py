@@ -70,8 +70,13 @@ class VaultRebuilt:
     """Recovery points whose snapshot is gone, by ARN."""
 
     @property
+    def lost(self) -> int:
+        """How many of the points are known by their records and cannot be opened."""
+        return len({*self.missing, *self.brought_in.without_repository})
+
+    @property
     def is_sound(self) -> bool:
-        """Whether everything was as it was written."""
+        """Whether the keys, the records and the list of snapshots are as they were written."""
         brought = self.brought_in
         return not (self.faults or self.missing or self.unrecorded or brought.unnamed or brought.without_repository)
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from holdfast.access.backup_role import may_backup, may_restore
 from holdfast.core.arn import Arn
-from holdfast.core.errors import HoldfastError
+from holdfast.core.errors import DeniedError, HoldfastError, InvalidInputError, NotFoundError
 from holdfast.core.ids import name_uuid
 from holdfast.core.settings import HostGrant, Mode, Settings
 from holdfast.job.model import Category, Claim, Completed, Job, Kind
@@ -22,7 +22,9 @@ from holdfast.recovery import store as points
 from holdfast.recovery.service import Made, Recorded
 from holdfast.server.authorize import controls_of
 from holdfast.source import service as sources
-from holdfast.source.grant import Purpose
+from holdfast.source.grant import Purpose, granting
+from holdfast.source.location import location, place
+from holdfast.source.protocol import NotGrantedError
 from holdfast.vault.custody import Custody
 from holdfast.vault.model import UnknownVaultError, Vault
 from holdfast.vault.repositories import access_for_job, prepare_repository, repository_for
@@ -68,6 +70,11 @@ class Duty:
             return self._prepare_backup(tx, job)
         except JobRefusedError as refusal:
             return Refusal(str(refusal), refusal.category)
+        except DeniedError as refusal:
+            return Refusal(str(refusal), Category.ACCESS_DENIED)
+        except (NotFoundError, InvalidInputError) as refusal:
+            # What is missing or makes no sense now will not mend itself while the job waits.
+            return Refusal(str(refusal), Category.RESOURCE_NOT_FOUND)
 
     def make_ready(self, claim: Claim, _preparation: Preparation) -> None:
         """Make sure that the repository of a backup exists, with its key beside it."""
@@ -165,7 +172,7 @@ class Duty:
         now = self.instance.clock.now()
         repository = repository_for(tx, self.custody, vault, job.account, now=now)
         point_id = _point_id(job)
-        grants = self._grants(tx, job, Purpose.READ)
+        grants = self._grants(tx, job, Purpose.READ, resource.source_url)
         secret = sources.open_secret(tx, self.instance.root_key, resource)
         ticket = self._ticket(tx, job, repository.id, point_id)
         source = Place(
@@ -214,16 +221,16 @@ class Duty:
             metadata=metadata,
             site=job.site,
         )
-        place = Place(
+        target_place = Place(
             url=target.url,
             type=job.resource_type,
             secret=None if target.secret is None else Secret(target.secret.username, target.secret.password),
-            grants=self._grants(tx, job, Purpose.RESTORE),
+            grants=self._grants(tx, job, Purpose.RESTORE, target.url),
         )
         ticket = self._ticket(tx, job, point.repository_id, point.id)
         work = RestoreWork(
             snapshot=point.snapshot_id,
-            target=place,
+            target=target_place,
             metadata=metadata,
             asked_at=job.created_at,
             bytes_expected=point.size_bytes,
@@ -258,11 +265,25 @@ class Duty:
                 Category.RESOURCE_NOT_FOUND,
             ) from error
 
-    def _grants(self, tx: sa.Connection, job: Job, purpose: Purpose) -> tuple[HostGrant, ...]:
+    def _grants(self, tx: sa.Connection, job: Job, purpose: Purpose, url: str) -> tuple[HostGrant, ...]:
+        """Return what the account may touch at the job's site, which has to hold the place of this job.
+
+        Raises:
+            JobRefusedError: no grant does; the text says which the management account would have to put.
+        """
         given = sources.grants_of(tx, job.account, job.site, purpose)
         if self.instance.settings.mode is Mode.DEV:
             # A development server grants every account what its own command line names, and nothing else.
             given += self.instance.settings.host_grants
+        wanted = location(url)
+        if not any(
+            (grant.read if purpose is Purpose.READ else grant.restore) and place(grant.url_prefix).contains(wanted)
+            for grant in given
+        ):
+            try:
+                granting(wanted, purpose, (), site=job.site, account=job.account, unit_path="")
+            except NotGrantedError as error:
+                raise JobRefusedError(str(error), Category.ACCESS_DENIED) from error
         return given
 
 

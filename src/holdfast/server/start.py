@@ -113,7 +113,7 @@ Print this, keep it away from this machine, and delete it here. Nothing below is
 
   Root key           {root_key} (fingerprint {key_id}); copy that file to a safe place as well
   Recovery key       {recovery_key}
-  With storage and either of the two, `holdfast rebuild` brings everything back. Without both, backups are lost.
+  With storage and either of the two, `holdfast rebuild` brings every backup back. Without both, backups are lost.
 
   Management account {account}
   Administrator      {administrator}

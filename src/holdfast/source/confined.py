@@ -243,7 +243,9 @@ def _part(wanted: Location, depth: int) -> Location:
 
 
 def _explained(error: OSError, at: Location, what: str) -> SourceError:
-    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+    if error.errno == errno.ENAMETOOLONG:
+        return SourceMissingError(f"a part of {at.key[:120]}... is longer than a name may be on this host")
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return SourceMissingError(f"there is no {at.key} on this host")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return SourceUnreadableError(

@@ -8,6 +8,7 @@ from holdfast.access.tag import check_tags, clear_tags, put_tags, tags_of
 from holdfast.assessment.store import intern_class
 from holdfast.core.errors import InvalidInputError, NotFoundError
 from holdfast.core.settings import LOCAL_SITE, Mode, StorageSettings
+from holdfast.database.facts import OPERATOR, recalled
 from holdfast.organization.service.membership import find_membership, reader_of
 from holdfast.source import service
 from holdfast.source.grant import SiteGrant
@@ -296,7 +297,8 @@ def _storage_to_wire(call: Call, storage: StorageSettings) -> dict[str, Any]:
     regions = call.instance.settings.regions
     return {
         "Name": storage.name,
-        "Url": storage.url,
+        # Where it lies is the operator's business; members see what fails together with what.
+        "Url": storage.url if recalled(call.tx, OPERATOR) in {None, call.caller.account} else None,
         "FaultDomain": storage.fault_domain,
         "Regions": sorted(name for name, of in regions.items() if of == storage.name),
         "ObjectLock": False,
