@@ -272,7 +272,8 @@ def catalogue(tx: sa.Connection, job: Job, outcome: Completed) -> None:
 def restic_check(world: World) -> None:
     """Have plain restic read every byte of the repository."""
     done = subprocess.run(
-        ["restic", "-r", str(world.storage / "repository"), "--no-cache", "check", "--read-data"],
+        # Without a lock: that of a mover that was killed may still be there, and nobody writes any more.
+        ["restic", "-r", str(world.storage / "repository"), "--no-cache", "--no-lock", "check", "--read-data"],
         env={"RESTIC_PASSWORD": PASSWORD, "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,

@@ -125,9 +125,9 @@ def test_a_restore_lands_nowhere_outside_a_grant(site: Site) -> None:
     link = site.granted / "way-out"
     link.symlink_to(site.outside)
     places = {
-        site.outside / "back": "this host does not allow to restore",
+        site.outside / "back": "has no grant to restore",
         site.server.data_dir / "storage" / "back": "what belongs to Holdfast itself",
-        Path("/etc/holdfast-restored"): "this host does not allow to restore",
+        Path("/etc/holdfast-restored"): "has no grant to restore",
         site.ledger.sandbox / "books" / "back": "belongs to another account",
         link / "back": "link",
         tree: "exist",

@@ -3,6 +3,7 @@
 import json
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,6 +41,12 @@ def _free_port() -> int:
         return int(found.getsockname()[1])
 
 
+def _program() -> str:
+    # It is installed beside the interpreter, whose directory need not be on the PATH.
+    beside = Path(sys.executable).parent / "weed"
+    return str(beside) if beside.exists() else "weed"
+
+
 @contextmanager
 def running_weed(directory: Path) -> Iterator[Weed]:
     """Start the server, wait until it answers, end it afterwards."""
@@ -52,7 +59,15 @@ def running_weed(directory: Path) -> Iterator[Weed]:
     (directory / "data").mkdir()
     ports = {name: _free_port() for name in ("master", "volume", "filer", "s3")}
     grpc = {name: _free_port() for name in ports}
-    arguments = ["weed", "server", f"-dir={directory / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"]
+    arguments = [
+        _program(),
+        "server",
+        f"-dir={directory / 'data'}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        "-filer",
+        "-s3",
+    ]
     arguments += [f"-{name}.port={port}" for name, port in ports.items()]
     arguments += [f"-{name}.port.grpc={port}" for name, port in grpc.items()]
     arguments += [f"-s3.config={config}", "-volume.max=30", "-master.volumeSizeLimitMB=64"]

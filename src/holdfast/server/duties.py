@@ -12,7 +12,7 @@ from holdfast.access.backup_role import may_backup, may_restore
 from holdfast.core.arn import Arn
 from holdfast.core.errors import DeniedError, HoldfastError, InvalidInputError, NotFoundError
 from holdfast.core.ids import name_uuid
-from holdfast.core.settings import HostGrant, Mode, Settings
+from holdfast.core.settings import LOCAL_SITE, HostGrant, Mode, Settings
 from holdfast.job.model import Category, Claim, Completed, Job, Kind
 from holdfast.job.protocol import BackupWork, Host, Place, RepositoryAccess, RestoreWork, Secret, Ticket
 from holdfast.job.supervisor import Duties, Preparation, Refusal
@@ -22,7 +22,8 @@ from holdfast.recovery import store as points
 from holdfast.recovery.service import Made, Recorded
 from holdfast.server.authorize import controls_of
 from holdfast.source import service as sources
-from holdfast.source.grant import Purpose, granting
+from holdfast.source.confined import own_places
+from holdfast.source.grant import Purpose, granting, refuse_own
 from holdfast.source.location import location, place
 from holdfast.source.protocol import NotGrantedError
 from holdfast.vault.custody import Custody
@@ -276,6 +277,8 @@ class Duty:
             # A development server grants every account what its own command line names, and nothing else.
             given += self.instance.settings.host_grants
         wanted = location(url)
+        if job.site == LOCAL_SITE:
+            refuse_own(wanted, own_places(self.instance.settings.own))
         if not any(
             (grant.read if purpose is Purpose.READ else grant.restore) and place(grant.url_prefix).contains(wanted)
             for grant in given
