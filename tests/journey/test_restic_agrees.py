@@ -15,6 +15,7 @@ from tests.running import dev as start_dev
 from tests.source.conftest import PASSWORD, Server
 
 from holdfast.cli.tree import compare_trees, make_tree
+from holdfast.key.service import print_recovery_key
 
 ROWS = 2000
 
@@ -145,12 +146,14 @@ def test_the_password_needs_the_right_key_and_is_announced(backups: Backups, tmp
     assert told.stdout.strip() not in told.stderr
     other = tmp_path / "other.key"
     other.write_text("A" * 43 + "=\n")
+    kit = tmp_path / "recovery.key"
+    kit.write_text(print_recovery_key(bytes(range(32))) + "\n")
     refused = {
         "does not open with this root key": (repository, "--root-key", other),
         "is no repository of a vault": (tmp_path, "--root-key", backups.storage.root_key),
         "give --root-key or --recovery-key": (repository,),
         "cannot be read": (repository, "--root-key", tmp_path / "none"),
-        "was never sealed to a recovery key": (repository, "--recovery-key", other),
+        "was never sealed to a recovery key": (repository, "--recovery-key", kit),
     }
     for sentence, arguments in refused.items():
         answer = holdfast("vault", "password", *arguments)

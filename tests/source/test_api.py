@@ -178,7 +178,7 @@ def test_a_tree_comes_back_where_it_was_told_and_nowhere_else(world: World, tmp_
     outside = {"newFileSystem": "true", "holdfast:target-url": (tmp_path / "outside").as_uri()}
     refused = world.restore(ended["RecoveryPointArn"], "EFS", outside)
     assert refused["Status"] == "FAILED"
-    assert "does not allow to restore" in refused["StatusMessage"]
+    assert "has no grant to restore" in refused["StatusMessage"]
     assert not (tmp_path / "outside").exists()
     existing = {"newFileSystem": "false", "file-system-id": arn.rpartition("/")[2]}
     assert world.restore(ended["RecoveryPointArn"], "EFS", existing)["Status"] == "COMPLETED"
