@@ -140,19 +140,30 @@ def test_a_password_that_no_file_can_say_is_refused(password: str) -> None:
         password_line(password)
 
 
+def _told_to_tools() -> list[bytes]:
+    """Return arguments and environment of each PostgreSQL tool that runs for this process."""
+    told = []
+    for pid in children():
+        proc = Path("/proc", str(pid))
+        arguments = (proc / "cmdline").read_bytes()
+        if arguments.partition(b"\0")[0].rpartition(b"/")[2] in {b"pg_dump", b"pg_restore"}:
+            told.append(arguments + (proc / "environ").read_bytes())
+    return told
+
+
 def test_the_password_is_in_no_argument_environment_or_file(server: Server, make_database: Make) -> None:
     source = open_source(server.spec(make_database(ROWS)))
-    seen = []
+    seen: list[bytes] = []
     for item in source.entries():
         if isinstance(item, Entry) and item.path[-1].endswith(b".pgc"):
             assert item.content is not None
             content = item.content.read()  # type: ignore[union-attr]  # nothing is kept without a parent
             next(content)
-            for pid in children():
-                proc = Path("/proc", str(pid))
-                told = (proc / "cmdline").read_bytes()
-                if told.partition(b"\0")[0].rpartition(b"/")[2] in {b"pg_dump", b"pg_restore"}:  # not other tests' own
-                    seen.append(told + (proc / "environ").read_bytes())
+            for _ in range(500):  # a child that has only just been started still bears our own name
+                seen = _told_to_tools()
+                if len(seen) == 2:
+                    break
+                threading.Event().wait(0.02)
             list(content)
         elif isinstance(item, Entry) and item.content is not None:
             read_content(item.content)

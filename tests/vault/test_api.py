@@ -52,11 +52,11 @@ def refusal(call: Any, /, **parameters: Any) -> tuple[str, int, str]:
     return answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"], answer["Error"]["Message"]
 
 
-def test_a_vault_is_created_described_listed_and_deleted(backup: Any) -> None:
+def test_a_vault_is_created_described_listed_and_deleted(served: Served, backup: Any) -> None:
     name = f"vault-{new_uuid()[:8]}"
     made = backup.create_backup_vault(BackupVaultName=name, BackupVaultTags={"team": "web"}, CreatorRequestId="r1")
     assert made["BackupVaultArn"] == f"arn:aws:backup:{REGION}:{ACCOUNT}:backup-vault:{name}"
-    assert abs(made["CreationDate"] - NOON) < timedelta(hours=1)
+    assert abs(made["CreationDate"] - served.clock.now()) < timedelta(hours=1)
     found = backup.describe_backup_vault(BackupVaultName=name)
     assert (found["VaultType"], found["VaultState"]) == ("BACKUP_VAULT", "AVAILABLE")
     assert (found["NumberOfRecoveryPoints"], found["Locked"], found["CreatorRequestId"]) == (0, False, "r1")
