@@ -76,7 +76,7 @@ def assert_one_good_point(world: World) -> None:
     world.repository().restore(snapshot, target)
     wanted = {path.name: path.read_bytes() for path in (world.data / "www").iterdir()}
     assert {path.name: path.read_bytes() for path in target.iterdir()} == wanted
-    restic_check(world)
+    restic_check(world, locked_by_the_dead=True)
 
 
 def test_a_killed_mover_costs_a_try_and_nothing_else(world: World) -> None:

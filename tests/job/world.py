@@ -269,11 +269,17 @@ def catalogue(tx: sa.Connection, job: Job, outcome: Completed) -> None:
     )
 
 
-def restic_check(world: World) -> None:
-    """Have plain restic read every byte of the repository."""
+def restic_check(world: World, *, locked_by_the_dead: bool = False) -> None:
+    """Have plain restic read every byte of the repository, which nobody may hold locked any more.
+
+    Where a mover was killed its lock may still be there, for restic goes by our host's name and not by the process.
+    """
     done = subprocess.run(
-        # Without a lock: that of a mover that was killed may still be there, and nobody writes any more.
-        ["restic", "-r", str(world.storage / "repository"), "--no-cache", "--no-lock", "check", "--read-data"],
+        [
+            *("restic", "-r", str(world.storage / "repository"), "--no-cache"),
+            *(["--no-lock"] if locked_by_the_dead else []),
+            *("check", "--read-data"),
+        ],
         env={"RESTIC_PASSWORD": PASSWORD, "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,

@@ -122,7 +122,9 @@ def test_a_preview_says_what_then_happens(client: Any, holdfast: Any, root: str,
     policy = made_policy(client, "kept", json.dumps(keeping(90)))
     change = {"Attach": {"PolicyId": policy, "TargetId": root}}
     (gained,) = holdfast.preview_policy_change(Change=change)["Effects"]
-    assert {MANAGEMENT, member} <= set(gained["AccountIds"])
+    everybody = sorted(a["Id"] for page in client.get_paginator("list_accounts").paginate() for a in page["Accounts"])
+    assert {MANAGEMENT, member} <= set(everybody)
+    assert sorted(gained["AccountIds"]) == everybody
     assert gained["PlansGained"] == ["core"]
     client.attach_policy(PolicyId=policy, TargetId=root)
     assert json.loads(gained["After"]) == effective(client, member)
