@@ -1,10 +1,14 @@
 """A server with an organization: the real application, dispatcher and authorizer over HTTP, and boto3 before it."""
 
+import json
 import socket
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +29,7 @@ from holdfast.database.values import FOREVER
 from holdfast.server import explain, simulate
 from holdfast.server.authorize import Authorizer
 from holdfast.server.dispatch import Dispatcher
+from holdfast.server.sign_in import sign_in
 from holdfast.wire import cloudtrail, iam, kms, sts
 from holdfast.wire.application import Application
 from holdfast.wire.call import Call, Handler, Instance
@@ -70,6 +75,7 @@ class World:
     url: str
     database: Database
     machine: Wall
+    clock: ManualClock
     authorizer: Authorizer
     keys: dict[str, tuple[str, str]] = field(default_factory=dict)
 
@@ -101,6 +107,18 @@ class World:
             tx.execute(_POLICY, {"id": name, "content": content, "managed": False})
             tx.execute(_ATTACHMENT, {"id": name, "target": target, "forever": FOREVER})
             tx.execute(text("UPDATE access_version SET version = version + 1"))
+
+    def post(self, path: str, body: Any, headers: Mapping[str, str] | None = None) -> tuple[int, Any]:
+        """Post JSON, or bytes as they are, to a plain address; return the status and the answer."""
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, dict(headers or {}))  # noqa: S310 - our own server
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310 - the same
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                told = error.read()
+            return error.code, json.loads(told) if told.startswith(b"{") else told
 
     def trail(self) -> list[sa.Row[Any]]:
         """Return the entries of the audit trail, the newest first."""
@@ -154,11 +172,11 @@ def world(sqlite_database: Database, tmp_path: Path) -> Iterator[World]:
     settings = Settings(
         data_dir=tmp_path, mode=Mode.DEV, regions={REGION: "local", "eu-west-1": "local"}, storages={}, sites={}
     )
-    machine = Wall()
+    machine, clock = Wall(), ManualClock(NOW)
     instance = Instance(
         settings=settings,
         root_key=ROOT_KEY,
-        clock=ManualClock(NOW),
+        clock=clock,
         machine=machine,
         database=sqlite_database,
         tokens=PageTokens(b"key"),
@@ -184,13 +202,14 @@ def world(sqlite_database: Database, tmp_path: Path) -> Iterator[World]:
         },
     )
     application = Application(dispatcher, machine_time=machine)
+    application.add_route("/_holdfast/signin", partial(sign_in, instance), own_pages=True)
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen(64)
     server = uvicorn.Server(uvicorn.Config(application, log_level="warning", access_log=False, lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
-    yield World(f"http://127.0.0.1:{listener.getsockname()[1]}", sqlite_database, machine, authorizer, keys)
+    yield World(f"http://127.0.0.1:{listener.getsockname()[1]}", sqlite_database, machine, clock, authorizer, keys)
     server.should_exit = True
     thread.join()
     listener.close()

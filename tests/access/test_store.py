@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import text
 from tests.access.builders import HERE, THERE, allow, document, insert_row
 
-from holdfast.access import credential_store, policy_service, service, store
+from holdfast.access import credential_store, policy_service, second_factor, second_factor_store, service, store
 from holdfast.access.credentials import (
     RoleSession,
     assume_role,
@@ -119,7 +119,11 @@ def test_secrets_are_sealed_anew_under_another_root_key(database: Database) -> N
         service.create_user(tx, HERE, "maria", now=NOW)
         _, key = create_access_key(tx, ROOT, HERE, "maria", now=NOW)
         _, session = session_token(tx, ROOT, root_caller(HERE), duration=None, now=NOW)
-        assert change_root_key(tx, ROOT, new) == 2
+        device, seed = second_factor.create_device(tx, ROOT, HERE, "phone", now=NOW)
+        assert change_root_key(tx, ROOT, new) == 3
+        found = second_factor_store.find_device(tx, device.serial)
+        assert found is not None
+        assert new.unseal(second_factor.SEED_PURPOSE, found[1], context=device.serial) == seed
         for made in (key, session):
             signer = find_signer(tx, new, made.id, made.token)
             assert signer is not None

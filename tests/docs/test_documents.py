@@ -174,6 +174,14 @@ def test_the_guide_to_who_can_delete(desk: Desk) -> None:
     assert json.loads(why)
 
 
+def test_the_guide_to_signing_in(desk: Desk) -> None:
+    making, signing_in = blocks_of("docs/how-to/sign-in.md", "sh")
+    desk.typed(making)
+    session = json.loads(desk.typed(signing_in))
+    assert session["Arn"] == f"arn:aws:iam::{MANAGEMENT}:user/maria"
+    assert desk.server.client("sts", session).get_caller_identity()["Arn"] == session["Arn"]
+
+
 def test_the_guide_to_rebuilding(desk: Desk) -> None:
     guide = "docs/how-to/rebuild-from-storage.md"
     with started("dev", desk.top / "lost") as server:

@@ -27,17 +27,21 @@ _KEY_USED = text("""
      WHERE id = :id""")
 _ALL_SECRETS = text("""
     SELECT id, sealed_secret, 'access_key' AS kind FROM access_key
-     UNION ALL SELECT access_key_id, sealed_secret, 'session' FROM session""")
-_RESEAL_KEY = text("UPDATE access_key SET sealed_secret = :sealed WHERE id = :id")
-_RESEAL_SESSION = text("UPDATE session SET sealed_secret = :sealed WHERE access_key_id = :id")
+     UNION ALL SELECT access_key_id, sealed_secret, 'session' FROM session
+     UNION ALL SELECT serial, sealed_seed, 'mfa_device' FROM iam_mfa_device""")
+_RESEAL = {
+    "access_key": text("UPDATE access_key SET sealed_secret = :sealed WHERE id = :id"),
+    "session": text("UPDATE session SET sealed_secret = :sealed WHERE access_key_id = :id"),
+    "mfa_device": text("UPDATE iam_mfa_device SET sealed_seed = :sealed WHERE serial = :id"),
+}
 
 _SESSION = (
-    "access_key_id, account, arn, user_id, principal_arn, session_name, policies, tags, person, mfa, "
+    "access_key_id, account, arn, user_id, principal_arn, session_name, policies, tags, person, mfa_at, "
     "source_identity, provider, created_at, expires_at"
 )
 _ADD_SESSION = text(f"""
     INSERT INTO session ({_SESSION}, sealed_secret, token_hash)
-    VALUES (:access_key_id, :account, :arn, :user_id, :principal_arn, :session_name, :policies, :tags, :person, :mfa,
+    VALUES (:access_key_id, :account, :arn, :user_id, :principal_arn, :session_name, :policies, :tags, :person, :mfa_at,
             :source_identity, :provider, :created_at, :expires_at, :sealed_secret, :token_hash)""")
 _FIND_SESSION = text(f"SELECT {_SESSION}, sealed_secret, token_hash FROM session WHERE access_key_id = :id")
 _END_SESSIONS = text("DELETE FROM session WHERE expires_at <= :now")
@@ -141,7 +145,7 @@ def _session(row: sa.Row[Any]) -> Session:
         tags=tuple((key, value) for key, value in tags["tags"]),
         transitive=tuple(tags["transitive"]),
         person=None if person is None else Person(person["issuer"], person["subject"]),
-        mfa=bool(row.mfa),
+        mfa_at=instant_or_none(row.mfa_at),
         source_identity=row.source_identity,
         provider=row.provider,
         created_at=instant(row.created_at),
@@ -167,7 +171,7 @@ def add_session(tx: sa.Connection, session: Session, sealed: bytes, token_hash: 
             "policies": policies,
             "tags": to_json({"tags": session.tags, "transitive": session.transitive}),
             "person": None if person is None else to_json({"issuer": person.issuer, "subject": person.subject}),
-            "mfa": session.mfa,
+            "mfa_at": None if session.mfa_at is None else stamp(session.mfa_at),
             "source_identity": session.source_identity,
             "provider": session.provider,
             "created_at": stamp(session.created_at),
@@ -195,10 +199,10 @@ def end_sessions_of(tx: sa.Connection, principal_arn: str) -> int:
 
 
 def all_secrets(tx: sa.Connection) -> list[tuple[str, str, bytes]]:
-    """Return every sealed secret: its kind (`access_key` or `session`), the id, and the secret."""
+    """Return every sealed secret: its kind (`access_key`, `session` or `mfa_device`), the id, and the secret."""
     return [(row.kind, row.id, bytes(row.sealed_secret)) for row in tx.execute(_ALL_SECRETS)]
 
 
 def reseal(tx: sa.Connection, kind: str, key_id: str, sealed: bytes) -> None:
     """Replace a sealed secret."""
-    tx.execute(_RESEAL_KEY if kind == "access_key" else _RESEAL_SESSION, {"id": key_id, "sealed": sealed})
+    tx.execute(_RESEAL[kind], {"id": key_id, "sealed": sealed})

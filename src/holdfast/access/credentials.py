@@ -29,8 +29,10 @@ from holdfast.access.model.identity import (
     Role,
     Session,
     SessionPolicy,
+    User,
     check_document,
 )
+from holdfast.access.second_factor import SEED_PURPOSE
 from holdfast.access.service import create_user, get_user
 from holdfast.access.tag import check_tags, tags_of
 from holdfast.core.errors import InvalidInputError, LimitExceededError
@@ -226,15 +228,18 @@ def _caller_of_key(tx: sa.Connection, key: AccessKey) -> Caller | None:
     if key.user_name is None:
         return root_caller(key.account, access_key_id=key.id)
     user = store.find_user(tx, key.account, key.user_name)
-    if user is None:
-        return None
+    return None if user is None else caller_of_user(tx, user, access_key_id=key.id)
+
+
+def caller_of_user(tx: sa.Connection, user: User, *, access_key_id: str = "") -> Caller:
+    """Return a user as they call with a long-term key, or before they have any."""
     return Caller(
         account=user.account,
         arn=user.arn,
         user_id=user.id,
         principal_arn=user.arn,
         kind=CallerKind.USER,
-        access_key_id=key.id,
+        access_key_id=access_key_id,
         tags=tuple(tags_of(tx, user.account, "", user.arn).items()),
     )
 
@@ -265,7 +270,7 @@ def _caller_of_session(tx: sa.Connection, session: Session) -> Caller | None:
         access_key_id=session.access_key_id,
         tags=(*session.tags, *own_tags.items()),
         is_service_linked=linked,
-        mfa=session.mfa,
+        mfa_at=session.mfa_at,
         issued_at=session.created_at,
         source_identity=session.source_identity,
         federated_provider=session.provider,
@@ -286,6 +291,8 @@ class RoleSession:
     provider: str | None = None
     """The identity provider, when a person comes from one."""
     person: Person | None = None
+    mfa_at: datetime | None = None
+    """When a second factor was given with this very request."""
 
 
 def assume_role(
@@ -340,7 +347,7 @@ def assume_role(
         tags=tuple({**own, **inherited}.items()),
         transitive=(*asked.transitive, *inherited),
         person=asked.person or caller.person,
-        mfa=caller.mfa,
+        mfa_at=asked.mfa_at or caller.mfa_at,
         source_identity=asked.source_identity or caller.source_identity,
         provider=asked.provider,
         duration=duration,
@@ -375,7 +382,7 @@ def session_token(
     caller: Caller,
     *,
     duration: timedelta | None,
-    mfa: bool = False,
+    mfa_at: datetime | None = None,
     now: datetime,
 ) -> tuple[Session, Credentials]:
     """Begin a session of a user, or of an account's root, as themselves; `now` is machine time.
@@ -401,7 +408,7 @@ def session_token(
         tags=(),
         transitive=(),
         person=caller.person,
-        mfa=mfa,
+        mfa_at=mfa_at,
         source_identity=None,
         provider=None,
         duration=min(wanted, longest),
@@ -422,7 +429,7 @@ def _begin(
     tags: tuple[tuple[str, str], ...],
     transitive: tuple[str, ...],
     person: Person | None,
-    mfa: bool,
+    mfa_at: datetime | None,
     source_identity: str | None,
     provider: str | None,
     duration: timedelta,
@@ -440,7 +447,7 @@ def _begin(
         tags=tags,
         transitive=transitive,
         person=person,
-        mfa=mfa,
+        mfa_at=mfa_at,
         source_identity=source_identity,
         provider=provider,
         created_at=now,
@@ -457,14 +464,15 @@ def end_expired_sessions(tx: sa.Connection, *, now: datetime) -> int:
 
 
 def change_root_key(tx: sa.Connection, old: RootKey, new: RootKey) -> int:
-    """Seal every secret of keys and sessions under another root key; return how many there were."""
+    """Seal every secret of keys, sessions and second factors under another root key; return how many there were."""
     kinds: Mapping[str, tuple[str, str]] = {
-        "access_key": (_KEY_PURPOSE, "access key"),
-        "session": (_SESSION_PURPOSE, "session"),
+        "access_key": (_KEY_PURPOSE, "access key "),
+        "session": (_SESSION_PURPOSE, "session "),
+        "mfa_device": (SEED_PURPOSE, ""),
     }
     found: Sequence[tuple[str, str, bytes]] = credential_store.all_secrets(tx)
     for kind, key_id, sealed in found:
         purpose, words = kinds[kind]
-        opened = old.unseal(purpose, sealed, context=f"{words} {key_id}")
-        credential_store.reseal(tx, kind, key_id, new.seal(purpose, opened, context=f"{words} {key_id}"))
+        opened = old.unseal(purpose, sealed, context=f"{words}{key_id}")
+        credential_store.reseal(tx, kind, key_id, new.seal(purpose, opened, context=f"{words}{key_id}"))
     return len(found)

@@ -12,7 +12,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from holdfast.access import credential_store, store
+from holdfast.access import credential_store, password_store, second_factor_store, store
 from holdfast.access.backup_role import may_backup, may_restore, why_role_cannot
 from holdfast.access.managed import find_managed
 from holdfast.access.model.document import DocumentKind
@@ -79,7 +79,7 @@ def create_user(
     _refuse_taken(tx, Kind.USER, account, name)
     _require_boundary(tx, account, boundary)
     arn = f"arn:{partition}:iam::{account}:user{path}{name}"
-    user = User(account, name, iam_id("AIDA"), path, arn, boundary, None, now)
+    user = User(account, name, iam_id("AIDA"), path, arn, boundary, now)
     store.add_user(tx, user)
     put_tags(tx, account, "", arn, check_tags(tags))
     store.raise_access_version(tx)
@@ -102,13 +102,15 @@ def delete_user(tx: sa.Connection, account: str, name: str) -> None:
     """Delete a user that nothing belongs to any more; sessions begun by them end.
 
     Raises:
-        IdentityInUseError: access keys, policies, groups or a password are still there.
+        IdentityInUseError: access keys, policies, groups, a password or a second factor are still there.
     """
     user = get_user(tx, account, name)
-    if user.password_hash is not None:
+    if password_store.find_profile(tx, account, name) is not None:
         raise IdentityInUseError("Cannot delete entity, must delete login profile first.")
     if credential_store.keys_of(tx, account, name):
         raise IdentityInUseError("Cannot delete entity, must delete access keys first.")
+    if second_factor_store.devices_of(tx, account, name):
+        raise IdentityInUseError("Cannot delete entity, must deactivate MFA devices first.")
     if store.groups_of(tx, account, name):
         raise IdentityInUseError("Cannot delete entity, must remove users from group first.")
     _refuse_with_policies(tx, Kind.USER, account, name)

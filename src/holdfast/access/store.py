@@ -14,7 +14,7 @@ from holdfast.database.values import instant, instant_or_none, stamp
 _RAISE_VERSION = text("UPDATE access_version SET version = version + 1 WHERE id = 1")
 _VERSION = "SELECT version FROM access_version WHERE id = 1"
 
-_USER = "account, name, id, path, arn, boundary, password_hash, created_at"
+_USER = "account, name, id, path, arn, boundary, created_at"
 _GROUP = "account, name, id, path, arn, created_at"
 _ROLE = (
     "account, name, id, path, arn, description, trust, max_session, boundary, created_at, last_used_at, "
@@ -51,9 +51,7 @@ _TAKEN = {
 }
 _DELETE = {kind: text(f"DELETE FROM iam_{kind.value} WHERE account = :account AND name = :name") for kind in Kind}
 
-_UPDATE_USER = text("""
-    UPDATE iam_user SET boundary = :boundary, password_hash = :password_hash
-     WHERE account = :account AND name = :name""")
+_UPDATE_USER = text("UPDATE iam_user SET boundary = :boundary WHERE account = :account AND name = :name")
 _UPDATE_ROLE = text("""
     UPDATE iam_role SET description = :description, trust = :trust, max_session = :max_session, boundary = :boundary
      WHERE account = :account AND name = :name""")
@@ -67,7 +65,7 @@ _LEAVE_GROUP = text(
     "DELETE FROM iam_group_member WHERE account = :account AND group_name = :group AND user_name = :user"
 )
 _MEMBERS = text("""
-    SELECT u.account, u.name, u.id, u.path, u.arn, u.boundary, u.password_hash, u.created_at
+    SELECT u.account, u.name, u.id, u.path, u.arn, u.boundary, u.created_at
       FROM iam_group_member m JOIN iam_user u ON u.account = m.account AND u.name = m.user_name
      WHERE m.account = :account AND m.group_name = :name ORDER BY u.name""")
 _GROUPS_OF = text("""
@@ -100,6 +98,13 @@ _ATTACHED_TO = text("""
 _BOUNDED_BY = text("""
     SELECT 'user' AS kind, name FROM iam_user WHERE boundary = :arn AND account = :account
      UNION ALL SELECT 'role', name FROM iam_role WHERE boundary = :arn AND account = :account ORDER BY 1, 2""")
+_COUNTS = text("""
+    SELECT (SELECT count(*) FROM iam_user WHERE account = :account) AS "Users",
+           (SELECT count(*) FROM iam_group WHERE account = :account) AS "Groups",
+           (SELECT count(*) FROM iam_role WHERE account = :account) AS "Roles",
+           (SELECT count(*) FROM iam_policy WHERE account = :account) AS "Policies",
+           (SELECT count(*) FROM iam_oidc_provider WHERE account = :account) AS "Providers"
+    """)
 _ATTACHMENT_COUNTS = text("""
     SELECT policy_arn, count(*) AS n FROM iam_attachment WHERE account = :account GROUP BY policy_arn""")
 
@@ -155,9 +160,7 @@ def access_version(tx: sa.Connection) -> int:
 
 
 def _user(row: sa.Row[Any]) -> User:
-    return User(
-        row.account, row.name, row.id, row.path, row.arn, row.boundary, row.password_hash, instant(row.created_at)
-    )
+    return User(row.account, row.name, row.id, row.path, row.arn, row.boundary, instant(row.created_at))
 
 
 def _group(row: sa.Row[Any]) -> Group:
@@ -196,6 +199,11 @@ def _policy(row: sa.Row[Any]) -> ManagedPolicy:
     )
 
 
+def counts(tx: sa.Connection, account: str) -> dict[str, int]:
+    """Return how many users, groups, roles, policies and identity providers an account has, by those words."""
+    return dict(tx.execute(_COUNTS, {"account": account}).mappings().one())
+
+
 def name_taken(tx: sa.Connection, kind: Kind, account: str, name: str) -> bool:
     """Return whether an identity of this kind has the name already, in whatever letter case."""
     return tx.execute(_TAKEN[kind], {"account": account, "name": name}).first() is not None
@@ -212,7 +220,6 @@ def add_user(tx: sa.Connection, user: User) -> None:
             "path": user.path,
             "arn": user.arn,
             "boundary": user.boundary,
-            "password_hash": user.password_hash,
             "created_at": stamp(user.created_at),
         },
     )
@@ -303,9 +310,8 @@ def _limit(limit: int) -> int:
 
 
 def update_user(tx: sa.Connection, user: User) -> None:
-    """Write a user's boundary and password."""
-    where = {"account": user.account, "name": user.name}
-    tx.execute(_UPDATE_USER, {**where, "boundary": user.boundary, "password_hash": user.password_hash})
+    """Write a user's boundary."""
+    tx.execute(_UPDATE_USER, {"account": user.account, "name": user.name, "boundary": user.boundary})
 
 
 def update_role(tx: sa.Connection, role: Role) -> None:

@@ -1,6 +1,7 @@
 """Where everything is put together, once: the parts of one running installation, and how they start and stop."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -25,6 +26,7 @@ from holdfast.server.dispatch import Dispatcher
 from holdfast.server.duties import Duty, host_of
 from holdfast.server.handlers import HANDLERS
 from holdfast.server.loops import Loop, Loops
+from holdfast.server.sign_in import sign_in
 from holdfast.server.upkeep import keep_keys
 from holdfast.trail.model import TrailKey
 from holdfast.trail.sealing import DIRECTORY, Sealer
@@ -149,6 +151,7 @@ def assemble(
         settings=DoorSettings(is_region=settings.regions.__contains__, default_region=settings.default_region),
         routes={"/_holdfast/health": _health(instance), "/_holdfast/": _unknown},
     )
+    application.add_route("/_holdfast/signin", partial(sign_in, instance), own_pages=True)
     sealer = Sealer(database, trail_storage(settings), TrailKey.of(root_key), machine)
     return Holdfast(
         instance, custody, Housekeeper(database, custody, machine), supervisor, sealer, authorizer, application

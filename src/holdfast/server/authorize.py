@@ -211,7 +211,7 @@ class Authorizer:
         if rule is None:
             raise DeniedError(f"{call.service}:{call.operation} is not open to anybody: it has no rule of access")
         era = self._present_era(call.tx)
-        scene = Scene(call.tx, call.caller, call.region, call.partition, era.memory)
+        scene = Scene(call.tx, call.caller, call.region, call.partition, call.instance, era.memory)
         reasons = []
         common: Mapping[str, tuple[str, ...]] | None = None
         for check in rule.checks(scene, parameters):
@@ -402,12 +402,19 @@ def _common_values(call: Call, parameters: Mapping[str, Any]) -> dict[str, Value
         "aws:SourceIp": call.source_ip,
         "aws:UserAgent": call.user_agent,
         "aws:ViaAWSService": False,
+        "aws:MultiFactorAuthAge": _age_of_factor(call),
         **{f"aws:RequestTag/{key}": value for key, value in tags.items()},
     }
     keys = [*tags, *(key for member in _TAG_KEY_MEMBERS for key in parameters.get(member) or ())]
     if keys:
         values["aws:TagKeys"] = tuple(keys)
     return values
+
+
+def _age_of_factor(call: Call) -> int | None:
+    """Return how many seconds ago a second factor was given for the caller's session, None when none was."""
+    given_at = call.caller.mfa_at
+    return None if given_at is None else int((call.instance.machine.now() - given_at).total_seconds())
 
 
 def _request_tags(parameters: Mapping[str, Any]) -> dict[str, str]:

@@ -12,11 +12,11 @@ from sqlalchemy import text
 
 from holdfast.access import store
 from holdfast.access.backup_role import find_role_by_arn, session_of
+from holdfast.access.credentials import caller_of_user
 from holdfast.access.gathering import trust_policy
 from holdfast.access.model import (
     AccessRequest,
     Caller,
-    CallerKind,
     Decision,
     DocumentKind,
     Level,
@@ -28,7 +28,7 @@ from holdfast.access.model import (
     root_caller,
     values_of,
 )
-from holdfast.access.model.identity import IdentityNotFoundError, User
+from holdfast.access.model.identity import IdentityNotFoundError
 from holdfast.access.tag import tags_of
 from holdfast.core.arn import Arn, InvalidArnError
 from holdfast.database.values import FOREVER
@@ -117,18 +117,6 @@ class Households:
         return frozenset() if row is None or row.management_account is None else frozenset({row.management_account})
 
 
-def user_caller(tx: sa.Connection, user: User) -> Caller:
-    """Return a user as they call with a long-term key."""
-    return Caller(
-        account=user.account,
-        arn=user.arn,
-        user_id=user.id,
-        principal_arn=user.arn,
-        kind=CallerKind.USER,
-        tags=tuple(tags_of(tx, user.account, "", user.arn).items()),
-    )
-
-
 def _with_standing(tx: sa.Connection, households: Households, caller: Caller) -> Principal:
     row = households.row(caller.account)
     if row is not None and row.organization_id is not None:
@@ -154,7 +142,7 @@ def get_principal(tx: sa.Connection, households: Households, arn: str) -> Princi
         caller = root_caller(parsed.account, partition=parsed.partition)
     elif parsed.service == "iam" and kind == "user":
         user = store.find_user(tx, parsed.account, rest.rpartition("/")[2])
-        caller = user_caller(tx, user) if user is not None and user.arn == arn else None
+        caller = caller_of_user(tx, user) if user is not None and user.arn == arn else None
     elif parsed.service == "iam" and kind == "role":
         role = find_role_by_arn(tx, arn)
         caller = None if role is None else session_of(role, tags=tags_of(tx, role.account, "", role.arn))
@@ -178,7 +166,7 @@ def list_principals(tx: sa.Connection, households: Households, accounts: Iterabl
     found = []
     for account in accounts:
         found.append(_with_standing(tx, households, root_caller(account)))
-        found += [_with_standing(tx, households, user_caller(tx, user)) for user in store.list_users(tx, account)]
+        found += [_with_standing(tx, households, caller_of_user(tx, user)) for user in store.list_users(tx, account)]
         for role in store.list_roles(tx, account):
             caller = session_of(role, tags=tags_of(tx, account, "", role.arn))
             found.append(_with_standing(tx, households, caller))

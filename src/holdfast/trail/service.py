@@ -26,6 +26,8 @@ _SECRET_MEMBERS: Final = frozenset(
         "OldPassword",
         "Plaintext",
         "TokenCode",
+        "AuthenticationCode1",
+        "AuthenticationCode2",
         "WebIdentityToken",
     }
 )

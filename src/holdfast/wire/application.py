@@ -123,7 +123,7 @@ class Application:
         self._backend = backend
         self._machine_time = machine_time
         self._settings = settings or Settings()
-        self._routes: dict[str, Route] = {}
+        self._routes: dict[str, tuple[Route, bool]] = {}
         for prefix, route in (routes or {}).items():
             self.add_route(prefix, route)
         self._keys = SigningKeys()
@@ -131,9 +131,13 @@ class Application:
         self._pool = ThreadPoolExecutor(self._settings.threads, thread_name_prefix="call")
         self._under_way = 0
 
-    def add_route(self, prefix: str, route: Route) -> None:
-        """Answer plain requests whose path begins with `prefix`; of several prefixes the longest counts."""
-        self._routes = dict(sorted({**self._routes, prefix: route}.items(), key=lambda item: -len(item[0])))
+    def add_route(self, prefix: str, route: Route, *, own_pages: bool = False) -> None:
+        """Answer plain requests whose path begins with `prefix`; of several prefixes the longest counts.
+
+        With `own_pages`, pages in a browser that came from this very server may ask too; others never may.
+        """
+        routes = {**self._routes, prefix: (route, own_pages)}
+        self._routes = dict(sorted(routes.items(), key=lambda item: -len(item[0])))
 
     def close(self) -> None:
         """Let the calls under way end, then end the threads."""
@@ -203,9 +207,9 @@ class Application:
 
     def answer(self, request: HttpRequest, request_id: str) -> HttpReply:
         """Answer one request that has come in whole. Never raises."""
-        for prefix, route in self._routes.items():
+        for prefix, (route, own_pages) in self._routes.items():
             if request.path.startswith(prefix):
-                return _plain(route, request, request_id)
+                return _plain(route, request, request_id, own_pages=own_pages)
         signature = _signature_or_flaw(request)
         protocol = self._protocol(request, signature)
         try:
@@ -318,11 +322,13 @@ def _needs_no_signature(protocol: WireProtocol, request: HttpRequest) -> bool:
     return protocol.parse(request).operation.unsigned
 
 
-def _plain(route: Route, request: HttpRequest, request_id: str) -> HttpReply:
-    """Answer by a plain route, which no page in a browser may use."""
+def _plain(route: Route, request: HttpRequest, request_id: str, *, own_pages: bool) -> HttpReply:
+    """Answer by a plain route, which no page in a browser may use, or only pages of this server."""
     plain_text = (("Content-Type", "text/plain; charset=utf-8"),)
     # Whatever sends a page's request says one of the two: Origin on each POST, Sec-Fetch-Site on everything.
-    if "origin" in request.headers or request.headers.get("sec-fetch-site", "none") != "none":
+    origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site", "none")
+    is_own = own_pages and site == "same-origin" and (origin or "").partition("://")[2] == request.headers.get("host")
+    if (origin is not None or site != "none") and not is_own:
         return HttpReply(403, plain_text, b"This address is not for pages in a browser\n")
     try:
         return route(request)

@@ -1,7 +1,7 @@
 """One request on its way to a handler: who calls what, where, and the transaction it happens in."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +12,7 @@ from holdfast.core.clock import Clock, MachineTime
 from holdfast.core.seal import RootKey
 from holdfast.core.settings import Settings
 from holdfast.database.connection import Database
+from holdfast.wire.attempts import FailedAttempts, guesses
 from holdfast.wire.paging import PageTokens
 
 
@@ -25,6 +26,11 @@ class Instance:
     machine: MachineTime
     database: Database
     tokens: PageTokens
+    guesses: FailedAttempts = field(init=False, repr=False)
+    """Wrong passwords and one-time passwords of users, for all that asks for one."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "guesses", guesses(self.machine))
 
 
 @dataclass(frozen=True, slots=True)

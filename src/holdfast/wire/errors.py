@@ -11,6 +11,8 @@ from typing import Any
 
 from holdfast.access.model import MalformedPolicyError
 from holdfast.access.model.identity import InvalidNameError, ProtectedIdentityError
+from holdfast.access.model.password import NoUserError, WeakPasswordError
+from holdfast.access.model.second_factor import WrongCodeError
 from holdfast.access.tag import InvalidTagError
 from holdfast.core.errors import (
     AlreadyExistsError,
@@ -152,6 +154,13 @@ CODES: dict[type[Exception], dict[str, Code]] = {
         "organizations": Code("InvalidInputException", members={"Reason": "INVALID_PATTERN"}),
         "resourcegroupstaggingapi": Code("InvalidParameterException"),
         "sts": Code("ValidationError"),
+    },
+    NoUserError: {EVERYWHERE: Code("InvalidRequestException"), "iam": Code("InvalidUserType")},
+    WeakPasswordError: {EVERYWHERE: Code("ValidationException"), "iam": Code("PasswordPolicyViolation")},
+    WrongCodeError: {
+        EVERYWHERE: Code("AccessDeniedException", 403),
+        "iam": Code("InvalidAuthenticationCode", 403),
+        "sts": Code("AccessDenied", 403),
     },
     ProtectedIdentityError: {EVERYWHERE: Code("InvalidRequestException"), "iam": Code("UnmodifiableEntity")},
     KeyDisabledError: {EVERYWHERE: Code("InvalidRequestException"), "kms": Code("DisabledException")},

@@ -8,10 +8,10 @@ from urllib.parse import quote
 from holdfast.access import credential_store, credentials, service, store
 from holdfast.access.model.identity import AccessKey, Group, Kind, Role, User
 from holdfast.access.tag import check_tags, put_tags, remove_tags, tags_of
-from holdfast.core.errors import InvalidInputError
-from holdfast.wire import iam_account, iam_policies
+from holdfast.wire import iam_account, iam_policies, iam_sign_in
 from holdfast.wire.call import Call, Handler
 from holdfast.wire.iam_page import Page, page_of
+from holdfast.wire.iam_sign_in import user_name
 
 _PAGE: Final = 100
 
@@ -93,24 +93,12 @@ def create_user(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     return {"User": user_to_wire(call, user)}
 
 
-def _own_name(call: Call, shape: dict[str, Any]) -> str:
-    """Return the user that a request names, or the caller.
-
-    Raises:
-        InvalidInputError: it names none and the caller is no user.
-    """
-    name = shape.get("UserName") or call.caller.name
-    if name is None:
-        raise InvalidInputError("Must specify userName when calling with non-User credentials")
-    return str(name)
-
-
 def get_user(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     """Give a user, or the caller; an account's root is shown as one."""
     if "UserName" not in shape and call.caller.arn.endswith(":root"):
         root = {"UserId": call.caller.account, "Arn": call.caller.arn, "Path": "/", "UserName": "root"}
         return {"User": {**root, "CreateDate": _now(call)}}
-    return {"User": user_to_wire(call, service.get_user(call.tx, call.caller.account, _own_name(call, shape)))}
+    return {"User": user_to_wire(call, service.get_user(call.tx, call.caller.account, user_name(call, shape)))}
 
 
 def list_users(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
@@ -276,7 +264,7 @@ def _key_owner(call: Call, shape: dict[str, Any]) -> str | None:
     """Return whose access keys a request means: a user by name, the caller, or, for the root, the root."""
     if "UserName" in shape:
         return str(shape["UserName"])
-    return None if call.caller.arn.endswith(":root") else _own_name(call, shape)
+    return None if call.caller.arn.endswith(":root") else user_name(call, shape)
 
 
 def create_access_key(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
@@ -426,4 +414,5 @@ OPERATIONS: Final[Mapping[str, Handler]] = {
     "UpdateRoleDescription": update_role_description,
     **iam_account.OPERATIONS,
     **iam_policies.OPERATIONS,
+    **iam_sign_in.OPERATIONS,
 }

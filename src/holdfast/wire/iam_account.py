@@ -5,9 +5,11 @@ from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
 
-from holdfast.access import policy_service, store
-from holdfast.access.model.identity import Group, Kind, ManagedPolicy, Role, User
+from holdfast.access import credential_store, policy_service, second_factor_store, store
+from holdfast.access.credential_report import credential_report
+from holdfast.access.model.identity import Group, IdentityNotFoundError, Kind, ManagedPolicy, Role, User
 from holdfast.access.tag import tags_of
+from holdfast.organization.service.accounts import accounts_by_id, remove_alias, set_alias
 from holdfast.wire.call import Call, Handler
 from holdfast.wire.iam_page import page_of
 from holdfast.wire.iam_policies import policy_to_wire
@@ -137,12 +139,15 @@ def _policy(call: Call, policy: ManagedPolicy, used: int) -> dict[str, Any]:
 def get_account_summary(call: Call, _shape: dict[str, Any]) -> dict[str, Any]:
     """Count what the account has."""
     tx, account = call.tx, call.caller.account
+    devices = second_factor_store.devices_of(tx, account)
     return {
         "SummaryMap": {
-            "Users": len(store.list_users(tx, account)),
-            "Groups": len(store.list_groups(tx, account)),
-            "Roles": len(store.list_roles(tx, account)),
-            "Policies": len(store.list_policies(tx, account)),
+            **store.counts(tx, account),
+            "MFADevices": len(devices),
+            "MFADevicesInUse": len([device for device in devices if device.user_name is not None]),
+            "AccountMFAEnabled": 0,
+            "AccountAccessKeysPresent": int(bool(credential_store.keys_of(tx, account, None))),
+            "AccountPasswordPresent": 0,
             "AccessKeysPerUserQuota": 2,
             "AttachedPoliciesPerUserQuota": 20,
             "AttachedPoliciesPerGroupQuota": 20,
@@ -153,7 +158,41 @@ def get_account_summary(call: Call, _shape: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def create_account_alias(call: Call, shape: dict[str, Any]) -> None:
+    """Give the account an alias, by which its users sign in; it takes the place of the one before."""
+    set_alias(call.tx, call.caller.account, shape["AccountAlias"])
+
+
+def delete_account_alias(call: Call, shape: dict[str, Any]) -> None:
+    """Take its alias from the account."""
+    if not remove_alias(call.tx, call.caller.account, shape["AccountAlias"]):
+        raise IdentityNotFoundError(f"The Account Alias {shape['AccountAlias']} does not exist.")
+
+
+def list_account_aliases(call: Call, _shape: dict[str, Any]) -> dict[str, Any]:
+    """List the account's alias."""
+    (account,) = accounts_by_id(call.tx, [call.caller.account])
+    return {"AccountAliases": [account.alias] if account.alias else [], "IsTruncated": False}
+
+
+def generate_credential_report(_call: Call, _shape: dict[str, Any]) -> dict[str, Any]:
+    """Tell that the report is there: it is made when it is read."""
+    return {"State": "COMPLETE", "Description": "The report is made anew whenever it is read"}
+
+
+def get_credential_report(call: Call, _shape: dict[str, Any]) -> dict[str, Any]:
+    """Give the users of the account with their credentials, and when each was last used, as CSV."""
+    now = call.now.replace(microsecond=0)
+    content = credential_report(call.tx, call.caller.account, partition=call.partition)
+    return {"Content": content.encode(), "ReportFormat": "text/csv", "GeneratedTime": now}
+
+
 OPERATIONS: Final[Mapping[str, Handler]] = {
+    "CreateAccountAlias": create_account_alias,
+    "DeleteAccountAlias": delete_account_alias,
+    "GenerateCredentialReport": generate_credential_report,
+    "GetCredentialReport": get_credential_report,
+    "ListAccountAliases": list_account_aliases,
     "GetAccountAuthorizationDetails": get_account_authorization_details,
     "GetAccountSummary": get_account_summary,
 }

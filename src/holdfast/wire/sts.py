@@ -1,13 +1,14 @@
 """Sessions on the `sts` API: who am I, and acting in a role."""
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from holdfast.access import store
 from holdfast.access.backup_role import find_role_by_arn
 from holdfast.access.credentials import RoleSession, assume_role, owner_account, session_token
 from holdfast.access.model.identity import Credentials, IdentityNotFoundError
+from holdfast.access.second_factor import use_code
 from holdfast.wire.call import Call, Handler
 
 
@@ -30,6 +31,7 @@ def assume_a_role(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
         tags=tuple((tag["Key"], tag["Value"]) for tag in shape.get("Tags") or ()),
         transitive=tuple(shape.get("TransitiveTagKeys") or ()),
         source_identity=shape.get("SourceIdentity"),
+        mfa_at=_taken_code(call, shape),
     )
     session, credentials = assume_role(
         call.tx, call.instance.root_key, call.caller, role, asked, now=call.instance.machine.now()
@@ -46,14 +48,34 @@ def assume_a_role(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
 def get_session_token(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     """Begin a session of the caller as themselves."""
     seconds = shape.get("DurationSeconds")
+    mfa_at = _taken_code(call, shape)
     _, credentials = session_token(
         call.tx,
         call.instance.root_key,
         call.caller,
         duration=None if seconds is None else timedelta(seconds=seconds),
+        mfa_at=mfa_at,
         now=call.instance.machine.now(),
     )
     return {"Credentials": credentials_to_wire(credentials)}
+
+
+def _taken_code(call: Call, shape: dict[str, Any]) -> datetime | None:
+    """Take the one-time password of a request, so that it counts once; return when, None if there is none."""
+    if "TokenCode" not in shape:
+        return None
+    now = call.instance.machine.now()
+    caller = call.caller
+    use_code(
+        call.tx,
+        call.instance.root_key,
+        caller.account,
+        caller.name,
+        shape["SerialNumber"],
+        shape["TokenCode"],
+        machine_now=now,
+    )
+    return now
 
 
 def get_access_key_info(call: Call, shape: dict[str, Any]) -> dict[str, Any]:

@@ -47,8 +47,8 @@ class Caller:
     """The principal's tags, those of the session first in force."""
     is_service_linked: bool = False
     """Acts in a service-linked role, which control policies of the organization do not bind."""
-    mfa: bool = False
-    """Whether a second factor was given when the session began."""
+    mfa_at: datetime | None = None
+    """When a second factor was given for the session or for the one that it began from; None when none was."""
     issued_at: datetime | None = None
     """When the temporary credential was made; None for a long-term key."""
     source_identity: str | None = None

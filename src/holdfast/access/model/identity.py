@@ -19,6 +19,7 @@ MOST_ATTACHED: Final = 20
 MOST_VERSIONS: Final = 5
 MOST_ACCESS_KEYS: Final = 2
 MOST_GROUPS: Final = 10
+MOST_MFA_DEVICES: Final = 8
 
 _NAME = re.compile(r"[\w+=,.@-]{1,128}\Z", re.ASCII)
 _PATH = re.compile(r"(/|/[\x21-\x7e]{1,510}/)\Z")
@@ -67,7 +68,6 @@ class User:
     path: str
     arn: str
     boundary: str | None
-    password_hash: str | None = field(repr=False)
     created_at: datetime
 
 
@@ -180,7 +180,8 @@ class Session:
     transitive: tuple[str, ...]
     """Keys of the tags that go on into sessions begun from this one."""
     person: Person | None
-    mfa: bool
+    mfa_at: datetime | None
+    """When a second factor was given, by machine time; None when none was."""
     source_identity: str | None
     provider: str | None
     created_at: datetime

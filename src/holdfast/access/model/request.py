@@ -113,7 +113,7 @@ def caller_values(caller: Caller) -> dict[str, tuple[str, ...]]:
         "aws:username": caller.name,
         "aws:PrincipalIsAWSService": is_service,
         "aws:PrincipalServiceName": caller.arn if is_service else None,
-        "aws:MultiFactorAuthPresent": None if caller.issued_at is None else caller.mfa,
+        "aws:MultiFactorAuthPresent": None if caller.issued_at is None else caller.mfa_at is not None,
         "aws:TokenIssueTime": caller.issued_at,
         "aws:SourceIdentity": caller.source_identity,
         "aws:FederatedProvider": caller.federated_provider,

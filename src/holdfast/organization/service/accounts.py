@@ -237,6 +237,34 @@ def name_account(
     return replace(account, alias=alias, external_id=external_id)
 
 
+def set_alias(tx: sa.Connection, account_id: str, alias: str) -> None:
+    """Give an account, in an organization or not, this alias instead of the one it had.
+
+    Raises:
+        AccountNotFoundError: there is no such account.
+        OrganizationInputError: the alias is malformed.
+        AccountExistsError: another account has it.
+    """
+    account = accounts.lock_account(tx, account_id)
+    if account is None:
+        raise AccountNotFoundError
+    _refuse_taken_names(tx, account_id, alias, None)
+    try:
+        with tx.begin_nested():
+            accounts.set_names(tx, account_id, alias=alias, external_id=account.external_id)
+    except sa.exc.IntegrityError as error:
+        raise ConcurrentChangeError(_FASTER) from error
+
+
+def remove_alias(tx: sa.Connection, account_id: str, alias: str) -> bool:
+    """Take its alias from an account; return whether this was it."""
+    account = accounts.lock_account(tx, account_id)
+    if account is None or account.alias != alias:
+        return False
+    accounts.set_names(tx, account_id, alias=None, external_id=account.external_id)
+    return True
+
+
 def list_accounts(tx: sa.Connection, organization: Organization, *, after: Position, limit: int) -> Page[Account]:
     """Return a page of all accounts of the organization, the first to join first."""
     return accounts.accounts_in(tx, organization.id, after=after, limit=limit)

@@ -7,11 +7,13 @@ Identity and Access Management (IAM)" and "... AWS Security Token Service".
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from holdfast.access import store
+from holdfast.access import password_store, store
 from holdfast.access.backup_role import find_role_by_arn
 from holdfast.access.gathering import trust_policy
 from holdfast.access.model import DocumentKind, Policy, parse_document
 from holdfast.access.model.identity import Kind
+from holdfast.access.model.second_factor import WrongCodeError
+from holdfast.access.second_factor import is_right_code
 from holdfast.server.operations.scene import Check, Parameters, Rule, Scene, Value, arn_account, listed, reading
 
 _NOBODY: Final = Policy(
@@ -104,7 +106,54 @@ def _assume_role(scene: Scene, parameters: Parameters) -> list[Check]:
         actions.append("sts:TagSession")
     if parameters.get("SourceIdentity"):
         actions.append("sts:SetSourceIdentity")
+    values |= _second_factor(scene, parameters)
     return [Check(action, arn, owner=owner, values=values, policy=policy, policy_decides=True) for action in actions]
+
+
+def _second_factor(scene: Scene, parameters: Parameters) -> dict[str, Value]:
+    """Return what a second factor that comes with the request adds to it; the handler then takes the code.
+
+    Raises:
+        WrongCodeError: the code is not the present one of a device of the caller's.
+        TooManyAttemptsError: too many wrong ones were given for this device.
+    """
+    serial, code = parameters.get("SerialNumber"), parameters.get("TokenCode")
+    if serial is None and code is None:
+        return {}
+    if serial is None or code is None:
+        raise WrongCodeError(
+            "MultiFactorAuthentication failed, must provide both MFA serial number and one time pass code."
+        )
+    guesses, instance = scene.instance.guesses, scene.instance
+    guesses.refuse_if_too_many(serial, "code")
+    if not is_right_code(scene.tx, instance.root_key, scene.caller, serial, code, machine_now=instance.machine.now()):
+        guesses.failed(serial, "code")
+        raise WrongCodeError("MultiFactorAuthentication failed with invalid MFA one time pass code.")
+    return {"aws:MultiFactorAuthPresent": True, "aws:MultiFactorAuthAge": 0}
+
+
+def _session_token(scene: Scene, parameters: Parameters) -> list[Check]:
+    return [Check("sts:GetSessionToken", values=_second_factor(scene, parameters), is_free=True)]
+
+
+def _change_password(scene: Scene, _parameters: Parameters) -> list[Check]:
+    """Where the account lets its users change their passwords, it can still be denied."""
+    policy = password_store.find_policy(scene.tx, scene.account)
+    free = scene.caller.name is not None and policy is not None and policy.users_may_change
+    return [Check("iam:ChangePassword", scene.caller.principal_arn, is_free=free)]
+
+
+def _on_device(action: str) -> Callable[[Scene, Parameters], list[Check]]:
+    """Return the check of an action on a virtual MFA device, by its serial number or the name of a new one."""
+
+    def checks(scene: Scene, parameters: Parameters) -> list[Check]:
+        serial = parameters.get("SerialNumber")
+        if serial is None:
+            path, name = parameters.get("Path") or "/", parameters["VirtualMFADeviceName"]
+            serial = scene.global_arn("iam", f"mfa{path}{name}")
+        return [Check(action, serial, owner=arn_account(serial) or scene.account)]
+
+    return checks
 
 
 def _simulate(scene: Scene, parameters: Parameters) -> list[Check]:
@@ -116,22 +165,26 @@ _ABOUT_IDENTITIES: Final = {
         "AttachUserPolicy",
         "CreateAccessKey",
         "CreateLoginProfile",
+        "DeactivateMFADevice",
         "DeleteAccessKey",
         "DeleteLoginProfile",
         "DeleteUser",
         "DeleteUserPermissionsBoundary",
         "DeleteUserPolicy",
         "DetachUserPolicy",
+        "EnableMFADevice",
         "GetLoginProfile",
         "GetUser",
         "GetUserPolicy",
         "ListAccessKeys",
         "ListAttachedUserPolicies",
         "ListGroupsForUser",
+        "ListMFADevices",
         "ListUserPolicies",
         "ListUserTags",
         "PutUserPermissionsBoundary",
         "PutUserPolicy",
+        "ResyncMFADevice",
         "TagUser",
         "UntagUser",
         "UpdateAccessKey",
@@ -187,23 +240,38 @@ _ABOUT_POLICIES: Final = (
     "TagPolicy",
     "UntagPolicy",
 )
+_ABOUT_DEVICES: Final = (
+    "CreateVirtualMFADevice",
+    "DeleteVirtualMFADevice",
+    "GetMFADevice",
+    "ListMFADeviceTags",
+    "TagMFADevice",
+    "UntagMFADevice",
+)
 _ABOUT_NOTHING: Final = (
     "CreateAccountAlias",
     "DeleteAccountAlias",
+    "DeleteAccountPasswordPolicy",
+    "GenerateCredentialReport",
     "GetAccountAuthorizationDetails",
+    "GetAccountPasswordPolicy",
     "GetAccountSummary",
+    "GetCredentialReport",
     "GetServiceLinkedRoleDeletionStatus",
     "ListAccountAliases",
     "ListGroups",
     "ListPolicies",
     "ListRoles",
     "ListUsers",
+    "ListVirtualMFADevices",
     "SimulateCustomPolicy",
+    "UpdateAccountPasswordPolicy",
 )
 
 
 def _iam_rules() -> dict[str, Rule]:
     rules = {
+        "ChangePassword": Rule(_change_password),
         "CreateServiceLinkedRole": Rule(_linked_role),
         "GetAccessKeyLastUsed": reading(_last_used),
         "SimulatePrincipalPolicy": reading(_simulate),
@@ -213,6 +281,8 @@ def _iam_rules() -> dict[str, Rule]:
             rules[name] = Rule(_on_identity(f"iam:{name}", kind), changing=not name.startswith(_READING))
         creation = f"Create{_NOUN[kind]}"
         rules[creation] = Rule(_on_identity(f"iam:{creation}", kind, creating=True))
+    for name in _ABOUT_DEVICES:
+        rules[name] = Rule(_on_device(f"iam:{name}"), changing=not name.startswith(_READING))
     for name in _ABOUT_POLICIES:
         rules[name] = Rule(_on_policy(f"iam:{name}"), changing=not name.startswith(_READING))
     for name in _ABOUT_NOTHING:
@@ -225,5 +295,5 @@ STS_RULES: Final[Mapping[str, Rule]] = {
     "AssumeRole": Rule(_assume_role),
     "GetAccessKeyInfo": reading(_plain("sts:GetAccessKeyInfo")),
     "GetCallerIdentity": reading(_free),
-    "GetSessionToken": Rule(lambda _scene, _parameters: [Check("sts:GetSessionToken", is_free=True)]),
+    "GetSessionToken": Rule(_session_token),
 }

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from holdfast.access.model import Caller
 from holdfast.access.model.request import Policy
+from holdfast.wire.call import Instance
 
 _MOST_REMEMBERED = 20_000
 
@@ -24,6 +25,7 @@ class Scene:
     caller: Caller
     region: str
     partition: str
+    instance: Instance
     memory: dict[tuple[str, ...], Any] = field(default_factory=dict)
     """What may be remembered until the access version rises."""
 

@@ -214,8 +214,32 @@ CREATE TABLE access_version (
 INSERT INTO access_version (id, version) VALUES (1, 1);
 CREATE TABLE iam_user (
     account TEXT NOT NULL, name TEXT NOT NULL, id TEXT NOT NULL, path TEXT NOT NULL, arn TEXT NOT NULL,
-    boundary TEXT, password_hash TEXT, created_at BIGINT NOT NULL, PRIMARY KEY (account, name)
+    boundary TEXT, created_at BIGINT NOT NULL, PRIMARY KEY (account, name)
 );
+
+-- A user's password. The former ones are kept as long as they may not come back.
+CREATE TABLE iam_login_profile (
+    account TEXT NOT NULL, user_name TEXT NOT NULL, password_hash TEXT NOT NULL, former TEXT NOT NULL,
+    reset_required BOOLEAN NOT NULL, created_at BIGINT NOT NULL, changed_at BIGINT NOT NULL, used_at BIGINT,
+    PRIMARY KEY (account, user_name)
+);
+CREATE TABLE iam_password_policy (
+    account TEXT NOT NULL, policy TEXT NOT NULL, PRIMARY KEY (account)
+);
+
+-- Second factors; `last_step` is the newest time step whose code was taken, so that none is taken twice.
+CREATE TABLE iam_mfa_device (
+    serial TEXT NOT NULL, account TEXT NOT NULL, sealed_seed BYTES NOT NULL, user_name TEXT, enabled_at BIGINT,
+    drift INTEGER NOT NULL, last_step BIGINT NOT NULL, created_at BIGINT NOT NULL, PRIMARY KEY (serial)
+);
+CREATE INDEX iam_mfa_device_user ON iam_mfa_device (account, user_name);
+
+-- OpenID Connect issuers whose people may act in the account's roles, as far as the roles trust them.
+CREATE TABLE iam_oidc_provider (
+    arn TEXT NOT NULL, account TEXT NOT NULL, url TEXT NOT NULL, client_ids TEXT NOT NULL, thumbprints TEXT NOT NULL,
+    created_at BIGINT NOT NULL, PRIMARY KEY (arn)
+);
+CREATE INDEX iam_oidc_provider_account ON iam_oidc_provider (account, arn);
 CREATE TABLE iam_group (
     account TEXT NOT NULL, name TEXT NOT NULL, id TEXT NOT NULL, path TEXT NOT NULL, arn TEXT NOT NULL,
     created_at BIGINT NOT NULL, PRIMARY KEY (account, name)
@@ -261,7 +285,7 @@ CREATE INDEX access_key_user ON access_key (account, user_name);
 CREATE TABLE session (
     access_key_id TEXT NOT NULL, account TEXT NOT NULL, arn TEXT NOT NULL, user_id TEXT NOT NULL,
     principal_arn TEXT NOT NULL, session_name TEXT NOT NULL, sealed_secret BYTES NOT NULL, token_hash TEXT NOT NULL,
-    policies TEXT, tags TEXT NOT NULL, person TEXT, mfa BOOLEAN NOT NULL, source_identity TEXT, provider TEXT,
+    policies TEXT, tags TEXT NOT NULL, person TEXT, mfa_at BIGINT, source_identity TEXT, provider TEXT,
     created_at BIGINT NOT NULL, expires_at BIGINT NOT NULL, PRIMARY KEY (access_key_id)
 );
 CREATE INDEX session_expiry ON session (expires_at);
