@@ -182,6 +182,17 @@ def test_the_guide_to_signing_in(desk: Desk) -> None:
     assert desk.server.client("sts", session).get_caller_identity()["Arn"] == session["Arn"]
 
 
+def test_the_guide_to_the_jobs_of_all_accounts(desk: Desk) -> None:
+    guide = "docs/how-to/see-jobs-across-accounts.md"
+    told = [
+        desk.typed(code, **{"--account-id ACCOUNT": f"--account-id {desk.shop.id}"}) for code in blocks_of(guide, "sh")
+    ]
+    assert told[0].count('"BackupJobs": []') == 2
+    assert '"AggregationPeriod": "SEVEN_DAYS"' in told[-1]
+    (administrator,) = desk.server.client("organizations").list_delegated_administrators()["DelegatedAdministrators"]
+    assert administrator["Id"] == desk.shop.id
+
+
 def test_the_guide_to_rebuilding(desk: Desk) -> None:
     guide = "docs/how-to/rebuild-from-storage.md"
     with started("dev", desk.top / "lost") as server:

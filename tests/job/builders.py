@@ -97,5 +97,6 @@ def a_waiting_job(**changes: Any) -> Job:
         bytes_stored=0,
         result={},
         parent_id=None,
+        monitored_by=None,
     )
     return replace(job, **changes)

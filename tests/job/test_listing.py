@@ -1,7 +1,8 @@
 """Lists of jobs, by every filter and in stable pages."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from random import Random
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from holdfast.job.listing import JobFilter, Position, list_jobs
 from holdfast.job.model import Category, Job, Kind, State
 
 HOUR = timedelta(hours=1)
-MINE = JobFilter(Kind.BACKUP, account=ACCOUNT)
+MINE = JobFilter((Kind.BACKUP,), (REGION,), account=ACCOUNT)
+EVERYBODYS = JobFilter((Kind.BACKUP,), (REGION,), monitored_by="o-1")
 
 
 def found(database: Database, wanted: JobFilter) -> list[str]:
@@ -27,52 +29,152 @@ def test_the_newest_job_comes_first(database: Database, a_job: AJob) -> None:
     assert found(database, MINE) == [job.id for job in reversed(jobs)]
 
 
-def test_an_account_sees_its_own_jobs_and_the_organization_all_of_its_own(database: Database, a_job: AJob) -> None:
-    mine = a_job()
-    sister = a_job(account="222233334444", now=NOON + HOUR)
-    stranger = a_job(account="333344445555", organization_id="o-2")
+def test_an_account_sees_its_own_jobs_and_the_organization_all_that_were_made_under_its_eyes(
+    database: Database, a_job: AJob
+) -> None:
+    mine = a_job(monitored_by="o-1")
+    sister = a_job(account="222233334444", now=NOON + HOUR, monitored_by="o-1")
+    stranger = a_job(account="333344445555", monitored_by="o-2")
+    a_job(account="222233334444", organization_id="o-1", monitored_by=None)
     assert found(database, MINE) == [mine.id]
-    assert found(database, JobFilter(Kind.BACKUP, organization_id="o-1")) == [sister.id, mine.id]
-    assert found(database, JobFilter(Kind.BACKUP, organization_id="o-2")) == [stranger.id]
-    assert found(database, JobFilter(Kind.RESTORE, account=ACCOUNT)) == []
+    assert found(database, EVERYBODYS) == [sister.id, mine.id]
+    assert found(database, replace(EVERYBODYS, account="222233334444")) == [sister.id]
+    assert found(database, replace(EVERYBODYS, monitored_by="o-2")) == [stranger.id]
+    assert found(database, replace(MINE, kinds=(Kind.RESTORE,))) == []
     with pytest.raises(ValueError, match="of an account or of an organization"):
-        found(database, JobFilter(Kind.BACKUP))
+        found(database, replace(MINE, account=None))
 
 
-def test_every_filter_keeps_what_fits_and_drops_the_rest(database: Database, a_job: AJob) -> None:
-    wanted = a_job(
-        "wanted",
-        now=NOON + HOUR,
-        region="dc-helsinki",
-        resource_type="RDS",
-        state="COMPLETED",
-        vault_name="far",
-        vault_arn="arn:far",
-        message_category="MISCELLANEOUS",
-        recovery_point_arn="arn:point",
-        parent_id="parent",
-        completed_at=stamp(NOON + 2 * HOUR),
+COLUMNS: dict[str, tuple[Any, ...]] = {
+    "account": (ACCOUNT, "222233334444"),
+    "monitored_by": ("o-1", "o-2", None),
+    "kind": ("BACKUP", "RESTORE"),
+    "region": (REGION, "dc-helsinki"),
+    "resource_type": ("EFS", "RDS"),
+    "state": ("CREATED", "COMPLETED", "FAILED", "EXPIRED"),
+    "vault_name": ("near", "far"),
+    "vault_arn": ("arn:near", "arn:far"),
+    "message_category": (None, "SUCCESS", "ACCESS_DENIED"),
+    "recovery_point_arn": (None, "arn:point"),
+    "parent_id": (None, "parent"),
+    "plan_name": (None, "daily", "hourly"),
+    "document_id": (None, "first", "second"),
+    "unit_path": ("o-1/r-1/", "o-1/r-1/ou-1/", "o-1/r-1/ou-2/"),
+    "message": (None, "cannot reach 10% of it", "Cannot Reach it_", "done"),
+    "created_at": tuple(stamp(NOON + n * HOUR) for n in range(3)),
+    "completed_at": (None, *(stamp(NOON + n * HOUR) for n in range(1, 4))),
+}
+
+
+ONE_VALUE = (
+    *("account", "monitored_by", "resource_arn", "resource_type", "vault_name", "vault_arn", "category"),
+    *("recovery_point_arn", "parent_id", "plan_name"),
+)
+
+
+def wants(wanted: JobFilter, job: Job) -> bool:
+    """The rule, one job at a time, as a reader would put it."""
+
+    def among(value: object, allowed: tuple[object, ...]) -> bool:
+        return not allowed or value in allowed
+
+    def between(at: datetime | None, since: datetime | None, until: datetime | None) -> bool:
+        if at is None:
+            return since is None and until is None
+        return (since is None or at >= since) and (until is None or at < until)
+
+    return (
+        all(getattr(wanted, name) in {None, getattr(job, name)} for name in ONE_VALUE)
+        and among(job.kind, wanted.kinds)
+        and among(job.region, wanted.regions)
+        and among(job.state, wanted.states)
+        and among(job.document_id, wanted.document_ids)
+        and among(job.unit_path, wanted.unit_paths)
+        and (wanted.message is None or (job.message is not None and wanted.message.lower() in job.message.lower()))
+        and between(job.created_at, wanted.created_after, wanted.created_before)
+        and between(job.completed_at, wanted.completed_after, wanted.completed_before)
+        and (
+            wanted.open_or_completed_after is None
+            or job.completed_at is None
+            or job.completed_at >= wanted.open_or_completed_after
+        )
     )
-    a_job("other")
-    filters = [
-        replace(MINE, region="dc-helsinki"),
-        replace(MINE, resource_arn=wanted.resource_arn),
-        replace(MINE, resource_type="RDS"),
-        replace(MINE, state=State.COMPLETED),
-        replace(MINE, vault_name="far"),
-        replace(MINE, vault_arn="arn:far"),
-        replace(MINE, category=Category.MISCELLANEOUS),
-        replace(MINE, recovery_point_arn="arn:point"),
-        replace(MINE, parent_id="parent"),
-        replace(MINE, created_after=NOON + HOUR),
-        replace(MINE, completed_after=NOON + 2 * HOUR),
-        replace(MINE, completed_before=NOON + 3 * HOUR),
+
+
+def pages_of(database: Database, wanted: JobFilter, *, limit: int, scan: int) -> list[str]:
+    seen: list[str] = []
+    after: Position | None = None
+    for _ in range(1000):
+        with database.reading() as tx:
+            page = list_jobs(tx, wanted, after=after, limit=limit, scan=scan)
+        assert len(page.jobs) <= limit
+        seen += [job.id for job in page.jobs]
+        after = page.after
+        if after is None:
+            return seen
+    raise AssertionError("the pages never end")
+
+
+def test_any_filters_in_any_pages_give_what_the_rule_says_in_order(database: Database, a_job: AJob) -> None:
+    chance = Random(20261127)  # noqa: S311 - it picks examples
+    jobs = [
+        a_job(f"fs-{chance.randrange(4)}", **{name: chance.choice(values) for name, values in COLUMNS.items()})
+        for _ in range(120)
     ]
-    for one in filters:
-        assert found(database, one) == [wanted.id], one
-    assert wanted.id not in found(database, replace(MINE, created_before=NOON + HOUR))
-    assert found(database, replace(MINE, completed_before=NOON + 2 * HOUR)) == []
-    assert found(database, replace(MINE, region=REGION, state=State.COMPLETED)) == []
+    choices: dict[str, tuple[Any, ...]] = {
+        "resource_arn": (jobs[0].resource_arn,),
+        "resource_type": ("RDS",),
+        "states": ((State.FAILED, State.EXPIRED), (State.COMPLETED,), (State.COMPLETED, State.FAILED)),
+        "vault_name": ("far",),
+        "vault_arn": ("arn:far",),
+        "category": (Category.SUCCESS, Category.ACCESS_DENIED),
+        "recovery_point_arn": ("arn:point",),
+        "parent_id": ("parent",),
+        "plan_name": ("daily",),
+        "document_ids": (("first",), ("first", "second")),
+        "unit_paths": (("o-1/r-1/ou-1/",), ("o-1/r-1/ou-1/", "o-1/r-1/ou-2/")),
+        "message": ("REACH", "10% of", "it_", "\\"),
+        "created_after": (NOON + HOUR,),
+        "created_before": (NOON + 2 * HOUR,),
+        "completed_after": (NOON + 2 * HOUR,),
+        "completed_before": (NOON + 3 * HOUR,),
+        "open_or_completed_after": (NOON + 2 * HOUR,),
+    }
+    alone = [(name,) for name in choices]
+    together = [tuple(chance.sample(sorted(choices), chance.randint(0, 3))) for _ in range(60)]
+    found_any = 0
+    for names in (*alone, *together):
+        given: dict[str, Any] = {name: chance.choice(choices[name]) for name in names}
+        wanted = JobFilter(
+            kinds=chance.choice([(Kind.BACKUP,), (Kind.BACKUP, Kind.RESTORE)]),
+            regions=chance.choice([(REGION,), (REGION, "dc-helsinki")]),
+            account=chance.choice([ACCOUNT, None]),
+            **given,
+        )
+        wanted = wanted if wanted.account else replace(wanted, monitored_by="o-1")
+        by_completion = wanted.completed_after is not None or wanted.completed_before is not None
+        right = sorted(
+            (job for job in jobs if wants(wanted, job)),
+            key=lambda job: (job.completed_at if by_completion else job.created_at, job.id),
+            reverse=True,
+        )
+        found_any += bool(right)
+        seen = pages_of(database, wanted, limit=chance.choice([1, 3, 1000]), scan=chance.choice([1, 5, 1000]))
+        assert seen == [job.id for job in right], wanted
+    assert found_any > 30
+
+
+def test_a_restore_is_found_by_when_its_point_was_made(database: Database, a_job: AJob) -> None:
+    restore = a_job(kind="RESTORE", recovery_point_id="point")
+    wanted = replace(MINE, kinds=(Kind.RESTORE,), point_created_after=NOON)
+    assert found(database, wanted) == []
+    with database.transaction() as tx:
+        columns = {column["name"]: column for column in sa.inspect(tx).get_columns("recovery_point")}
+        row = {name: 0 if "INT" in str(column["type"]) else "" for name, column in columns.items()}
+        row |= {"id": "point", "created_at": stamp(NOON), "archive_opt_in": False}
+        tx.execute(sa.table("recovery_point", *map(sa.column, row)).insert(), row)
+    assert found(database, wanted) == [restore.id]
+    assert found(database, replace(wanted, point_created_before=NOON)) == []
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
@@ -97,9 +199,23 @@ def test_pages_show_each_job_once_although_new_ones_come_in_between(database: Da
 @pytest.mark.parametrize(
     ("wanted", "index"),
     [
-        (replace(MINE, region=REGION), "job_account"),
-        (JobFilter(Kind.BACKUP, organization_id="o-1", region=REGION), "job_organization"),
+        (MINE, "job_account"),
+        (replace(MINE, completed_after=NOON), "job_account_completed"),
+        (replace(MINE, resource_arn="arn:aws:s3:::bucket"), "job_resource"),
+        (EVERYBODYS, "job_organization"),
+        pytest.param(replace(EVERYBODYS, created_after=NOON - HOUR), "job_organization", id="created"),
+        (replace(EVERYBODYS, completed_before=NOON), "job_completed"),
+        (replace(EVERYBODYS, states=(State.FAILED,)), "job_state"),
+        (replace(EVERYBODYS, category=Category.ACCESS_DENIED), "job_category"),
+        (replace(EVERYBODYS, resource_type="RDS"), "job_type"),
+        (replace(EVERYBODYS, vault_name="far"), "job_vault"),
+        (replace(EVERYBODYS, plan_name="daily"), "job_plan"),
+        (replace(EVERYBODYS, unit_paths=("o-1/r-1/",)), "job_unit"),
+        (replace(EVERYBODYS, recovery_point_arn="arn:point"), "job_point"),
+        (replace(EVERYBODYS, parent_id="parent"), "job_parent"),
+        (replace(EVERYBODYS, kinds=(Kind.COPY,), vault_arn="arn:far"), "job_copied_into"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_page_is_read_from_an_index_in_its_order(sqlite_database: Database, wanted: JobFilter, index: str) -> None:
     asked: list[tuple[str, Any]] = []
@@ -111,9 +227,8 @@ def test_a_page_is_read_from_an_index_in_its_order(sqlite_database: Database, wa
         sa.event.listen(tx, "before_cursor_execute", remember)
         list_jobs(tx, wanted, after=Position(NOON, "j"))
         sa.event.remove(tx, "before_cursor_execute", remember)
-        ((statement, parameters),) = asked
-        rows = tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
-        plan = "\n".join(row.detail for row in rows)
-    assert f"USING INDEX {index} " in plan
-    assert "created_at" in plan
-    assert "TEMP B-TREE" not in plan
+        for statement, parameters in asked:
+            rows = tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            plan = "\n".join(row.detail for row in rows)
+            assert f"INDEX {index} (" in plan
+            assert "TEMP B-TREE" not in plan

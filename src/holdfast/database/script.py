@@ -32,3 +32,14 @@ def run_script(migration: str) -> None:
     for statement in script.split(";\n"):
         if statement.strip():
             connection.exec_driver_sql(statement.strip().rstrip(";"))
+
+
+def run_dialect_script(migration: str, name: str) -> None:
+    """Run the statements of `NAME_DIALECT.sql` beside the migration module: what each database says in its own way.
+
+    Statements are separated by a line `-- next`, for triggers and functions have semicolons inside.
+    """
+    connection = op.get_bind()
+    path = Path(migration).with_name(f"{name}_{connection.dialect.name}.sql")
+    for statement in path.read_text(encoding="utf-8").split("\n-- next\n"):
+        connection.exec_driver_sql(statement)

@@ -180,6 +180,8 @@ class Job:
     bytes_stored: int
     result: Mapping[str, Any]
     parent_id: str | None
+    monitored_by: str | None
+    """The organization whose management sees the job: it trusted AWS Backup when the job was created."""
 
     @property
     def has_ended(self) -> bool:

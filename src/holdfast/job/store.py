@@ -21,7 +21,8 @@ COLUMNS = (
     "resource_name, resource_id, vault_name, vault_arn, recovery_point_id, recovery_point_arn, role_arn, document_id, "
     "plan_id, plan_name, plan_version, rule_id, rule_name, selection_name, options, due_at, created_at, start_by, "
     "complete_by, completion_window, started_at, completed_at, dispatched_at, seen_at, mover, attempts, retry_at, "
-    "message, message_category, waiting_for, percent, bytes_total, bytes_done, bytes_stored, result, parent_id"
+    "message, message_category, waiting_for, percent, bytes_total, bytes_done, bytes_stored, result, parent_id, "
+    "monitored_by"
 )
 
 RESOURCE_IS_FREE = """
@@ -32,13 +33,17 @@ RESOURCE_IS_FREE = """
 """
 """True of a job whose resource no other backup or copy works on."""
 
+MONITORED_BY = """(SELECT trusting.organization_id FROM service_access AS trusting
+                    WHERE trusting.organization_id = {organization} AND trusting.principal = 'backup.amazonaws.com')"""
+"""The organization that sees a job that is inserted: the account's own, if it trusts AWS Backup at that moment."""
+
 _INSERT = text(f"""
     INSERT INTO job ({COLUMNS})
     VALUES (:id, :kind, :account, :region, 'CREATED', 0, :priority, :site, :organization_id, :unit_path, :resource_arn,
             :resource_type, :resource_name, :resource_id, :vault_name, :vault_arn, :recovery_point_id,
             :recovery_point_arn, :role_arn, NULL, NULL, NULL, NULL, NULL, NULL, NULL, :options, NULL, :now, :start_by,
             :complete_by, :completion_window, NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL, NULL, '', 0, :bytes_total,
-            0, 0, '{{}}', NULL)
+            0, 0, '{{}}', NULL, {MONITORED_BY.format(organization=":organization_id")})
 """)  # fmt: skip
 
 _SELECT = text(f"SELECT {COLUMNS} FROM job WHERE id = :id")
@@ -182,6 +187,7 @@ def from_row(row: sa.Row[Any]) -> Job:
         bytes_stored=row.bytes_stored,
         result=from_json(row.result),
         parent_id=row.parent_id,
+        monitored_by=row.monitored_by,
     )
 
 

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy import text
 
 from holdfast.database.values import FOREVER, random_uuid
+from holdfast.job.store import MONITORED_BY
 
 BACKUP_POLICY: Final = "BACKUP_POLICY"
 
@@ -73,7 +74,8 @@ _MAKE_JOBS = f"""
     INSERT INTO job (id, kind, account, region, state, epoch, priority, site, organization_id, unit_path, resource_arn,
                      resource_type, resource_name, resource_id, vault_name, vault_arn, role_arn, document_id, plan_name,
                      rule_name, selection_name, options, due_at, created_at, start_by, completion_window, attempts,
-                     waiting_for, percent, bytes_total, bytes_done, bytes_stored, result)
+                     waiting_for, percent, bytes_total, bytes_done, bytes_stored, result,
+                     monitored_by)
     SELECT {{uuid}}, 'BACKUP', taken.account, taken.region, 'CREATED', 0, :priority, taken.site, taken.organization_id,
            taken.path, taken.arn, taken.type, taken.name, taken.id, CAST(:vault_name AS TEXT),
            replace(:vault_arn, '$account', taken.account),
@@ -82,7 +84,8 @@ _MAKE_JOBS = f"""
                        AND s.selection_name = taken.selection_name), '$account', taken.account),
            CAST(:document_id AS TEXT), CAST(:plan_name AS TEXT), CAST(:rule_name AS TEXT), taken.selection_name,
            CAST(:options AS TEXT), CAST(:at AS BIGINT), CAST(:created_at AS BIGINT), CAST(:start_by AS BIGINT),
-           CAST(:completion_window AS BIGINT), 0, '', 0, 0, 0, 0, '{{{{}}}}'
+           CAST(:completion_window AS BIGINT), 0, '', 0, 0, 0, 0, '{{{{}}}}',
+           {MONITORED_BY.format(organization="taken.organization_id")}
       FROM (SELECT r.id, r.account, r.region, r.arn, r.type, r.name, r.site, p.organization_id, p.path,
                    min(ds.selection_name) AS selection_name
               FROM ({_IN_FORCE}) held

@@ -14,6 +14,7 @@ from holdfast.database.connection import Database
 from holdfast.database.outbox import handle_news
 from holdfast.database.schema import upgrade
 from holdfast.job.supervisor import Supervisor
+from holdfast.monitor.counting import fold_all
 from holdfast.recovery.housekeeping import Housekeeper
 from holdfast.repository.storage import Storage
 from holdfast.schedule.service import Ticked, tick
@@ -44,6 +45,7 @@ _SCHEDULE_SECONDS: Final = 1.0
 _NEWS_SECONDS: Final = 0.5
 _HOUSEKEEPING_SECONDS: Final = 60.0
 _SEALING_SECONDS: Final = 1.0
+_COUNTING_SECONDS: Final = 5.0
 
 
 @dataclass
@@ -72,6 +74,7 @@ class Holdfast:
                 Loop("housekeeping", _HOUSEKEEPING_SECONDS, self.keep_house),
                 Loop("reconcile", news.RECONCILE_SECONDS, lambda: news.reconcile(instance.database, instance.clock)),
                 Loop("trail", _SEALING_SECONDS, self.sealer.run),
+                Loop("counts", _COUNTING_SECONDS, lambda: fold_all(instance.database)),
             ],
         )
         self._loops.start()

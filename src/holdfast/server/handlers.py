@@ -5,6 +5,7 @@ from typing import Final
 
 from holdfast.server import explain, simulate
 from holdfast.wire import (
+    backup_job_lists,
     backup_jobs,
     backup_plans,
     backup_points,
@@ -28,6 +29,7 @@ HANDLERS: Final[Mapping[str, Mapping[str, Handler]]] = {
         **backup_vaults.OPERATIONS,
         **backup_points.OPERATIONS,
         **backup_jobs.OPERATIONS,
+        **backup_job_lists.OPERATIONS,
         **backup_settings.OPERATIONS,
     },
     "cloudtrail": cloudtrail.OPERATIONS,

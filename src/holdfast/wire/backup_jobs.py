@@ -1,14 +1,13 @@
-"""Jobs on the `backup` API: started, stopped, described, and listed across accounts."""
+"""Jobs on the `backup` API: started, stopped, described."""
 
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
 
-from holdfast.database.values import from_json, instant, stamp
+from holdfast.database.values import from_json
 from holdfast.job import service
-from holdfast.job.listing import JobFilter, Position, list_jobs
-from holdfast.job.model import BackupRequest, Category, Job, Kind, RestoreRequest, State, Subject
-from holdfast.monitor.service import view_of
+from holdfast.job.model import BackupRequest, Job, Kind, RestoreRequest, State, Subject
+from holdfast.monitor.service import describe_job
 from holdfast.organization.service.tree import placement_of
 from holdfast.plan.model.derive import derive_plan
 from holdfast.plan.model.plan import organization_plan_id, organization_rule_id
@@ -18,29 +17,27 @@ from holdfast.source.service import get_resource
 from holdfast.vault.service import get_vault
 from holdfast.wire.call import Call, Handler
 
-_PAGE: Final = 1000
-_NO_CATEGORY: Final = frozenset({"*", "ANY", "AGGREGATE_ALL"})
-_BACKUP_FILTERS: Final = {
-    "ByResourceArn": "resource_arn",
-    "ByResourceType": "resource_type",
-    "ByBackupVaultName": "vault_name",
-    "ByParentJobId": "parent_id",
-    "ByCreatedBefore": "created_before",
-    "ByCreatedAfter": "created_after",
-    "ByCompleteBefore": "completed_before",
-    "ByCompleteAfter": "completed_after",
+STATE_NAMES: Final[Mapping[Kind, Mapping[State, str]]] = {
+    Kind.BACKUP: {},
+    Kind.COPY: {State.ABORTING: "RUNNING", State.ABORTED: "FAILED", State.EXPIRED: "FAILED"},
+    Kind.RESTORE: {
+        State.CREATED: "PENDING",
+        State.ABORTING: "RUNNING",
+        State.EXPIRED: "FAILED",
+        State.PARTIAL: "FAILED",
+    },
 }
-_RESTORE_FILTERS: Final = {
-    name: _BACKUP_FILTERS[name]
-    for name in (
-        "ByResourceType",
-        "ByParentJobId",
-        "ByCreatedBefore",
-        "ByCreatedAfter",
-        "ByCompleteBefore",
-        "ByCompleteAfter",
-    )
-}
+"""What AWS's states of copies and restores are called that have no state of that name."""
+
+
+def state_name(job: Job) -> str:
+    """Return a job's state as clients know it."""
+    return STATE_NAMES[job.kind].get(job.state, job.state.value)
+
+
+def states_named(kind: Kind, name: str) -> tuple[State, ...]:
+    """Return the states that clients know by a name; none for one that no job here is ever in."""
+    return tuple(state for state in State if STATE_NAMES[kind].get(state, state.value) == name)
 
 
 def start_backup_job(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
@@ -110,56 +107,21 @@ def stop_backup_job(call: Call, shape: dict[str, Any]) -> None:
 
 
 def describe_backup_job(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
-    """Describe one backup job."""
-    return backup_job_to_wire(call, _mine(call, shape["BackupJobId"], Kind.BACKUP))
+    """Describe one backup job, the caller's own or one in its view of the organization."""
+    return backup_job_to_wire(call, _seen(call, shape["BackupJobId"], Kind.BACKUP))
 
 
 def describe_restore_job(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
-    """Describe one restore job."""
-    return restore_job_to_wire(_mine(call, shape["RestoreJobId"], Kind.RESTORE))
-
-
-def list_backup_jobs(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
-    """List backup jobs, newest first: the caller's own, another account's, or the whole organization's."""
-    jobs, token = _page(call, shape, Kind.BACKUP, _BACKUP_FILTERS, shape.get("ByState"))
-    return {"BackupJobs": [backup_job_to_wire(call, job) for job in jobs], "NextToken": token}
-
-
-def list_restore_jobs(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
-    """List restore jobs, newest first."""
-    state = shape.get("ByStatus")
-    jobs, token = _page(call, shape, Kind.RESTORE, _RESTORE_FILTERS, "CREATED" if state == "PENDING" else state)
-    return {"RestoreJobs": [restore_job_to_wire(job) for job in jobs], "NextToken": token}
-
-
-def _page(
-    call: Call, shape: Mapping[str, Any], kind: Kind, filters: Mapping[str, str], state: str | None
-) -> tuple[tuple[Job, ...], str | None]:
-    view = view_of(call.tx, call.caller.account, shape.get("ByAccountId"))
-    if state is not None and state not in State.__members__:
-        return (), None  # a state of AWS's that no job here is ever in
-    category = shape.get("ByMessageCategory")
-    wanted = JobFilter(
-        kind=kind,
-        account=view.account,
-        organization_id=view.organization_id,
-        region=call.region,
-        state=None if state is None else State(state),
-        category=None if category not in Category.__members__ else Category[category or ""],
-        **{column: shape[name] for name, column in filters.items() if name in shape},
-    )
-    if category is not None and category not in _NO_CATEGORY and wanted.category is None:
-        return (), None
-    asked = {name: value for name, value in shape.items() if name not in {"NextToken", "MaxResults"}}
-    position = call.page_position(asked, shape.get("NextToken"))
-    after = None if position is None else Position(instant(position[0]), position[1])
-    page = list_jobs(call.tx, wanted, after=after, limit=shape.get("MaxResults", _PAGE))
-    following = None if page.after is None else [stamp(page.after.created_at), page.after.job_id]
-    return page.jobs, call.page_token(asked, following)
+    """Describe one restore job, the caller's own or one in its view of the organization."""
+    return restore_job_to_wire(_seen(call, shape["RestoreJobId"], Kind.RESTORE))
 
 
 def _mine(call: Call, job_id: str, kind: Kind) -> Job:
     return service.describe_job(call.tx, job_id, kind=kind, account=call.caller.account, region=call.region)
+
+
+def _seen(call: Call, job_id: str, kind: Kind) -> Job:
+    return describe_job(call.tx, call.caller.account, job_id, kind=kind, region=call.region, now=call.now)
 
 
 def backup_job_to_wire(call: Call, job: Job) -> dict[str, Any]:
@@ -168,7 +130,7 @@ def backup_job_to_wire(call: Call, job: Job) -> dict[str, Any]:
     return {
         "AccountId": job.account,
         "BackupJobId": job.id,
-        "State": job.state.value,
+        "State": state_name(job),
         "StatusMessage": job.message,
         "MessageCategory": None if job.category is None else job.category.value,
         "PercentDone": f"{job.percent:.1f}",
@@ -198,7 +160,7 @@ def restore_job_to_wire(job: Job) -> dict[str, Any]:
         "AccountId": job.account,
         "RestoreJobId": job.id,
         "RecoveryPointArn": job.recovery_point_arn,
-        "Status": "PENDING" if job.state is State.CREATED else job.state.value,
+        "Status": state_name(job),
         "StatusMessage": job.message,
         "PercentDone": f"{job.percent:.2f}%",
         "BackupSizeInBytes": job.bytes_total,
@@ -241,8 +203,6 @@ OPERATIONS: Final[Mapping[str, Handler]] = {
     "StartBackupJob": start_backup_job,
     "StopBackupJob": stop_backup_job,
     "DescribeBackupJob": describe_backup_job,
-    "ListBackupJobs": list_backup_jobs,
     "StartRestoreJob": start_restore_job,
     "DescribeRestoreJob": describe_restore_job,
-    "ListRestoreJobs": list_restore_jobs,
 }

@@ -1,6 +1,6 @@
-"""The first tables, as 0001_foundation.sql beside this file spells them."""
+"""The first tables, as the scripts beside this file spell them."""
 
-from holdfast.database.script import run_script
+from holdfast.database.script import run_dialect_script, run_script
 
 revision = "0001"
 down_revision = None
@@ -11,3 +11,4 @@ depends_on = None
 def upgrade() -> None:
     """Create everything."""
     run_script(__file__)
+    run_dialect_script(__file__, "0001_counting")

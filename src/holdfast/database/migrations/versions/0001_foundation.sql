@@ -363,7 +363,7 @@ CREATE TABLE legal_hold_point (
 );
 CREATE INDEX legal_hold_point_of ON legal_hold_point (point_id);
 CREATE TABLE job (
-    id TEXT NOT NULL, kind TEXT NOT NULL, account TEXT NOT NULL, region TEXT NOT NULL, state TEXT NOT NULL,
+    id TEXT IN_BYTE_ORDER NOT NULL, kind TEXT NOT NULL, account TEXT NOT NULL, region TEXT NOT NULL, state TEXT NOT NULL,
     epoch INTEGER NOT NULL, priority INTEGER NOT NULL, site TEXT NOT NULL, organization_id TEXT,
     unit_path TEXT NOT NULL, resource_arn TEXT NOT NULL, resource_type TEXT NOT NULL, resource_name TEXT NOT NULL,
     resource_id BIGINT, vault_name TEXT, vault_arn TEXT, recovery_point_id TEXT, recovery_point_arn TEXT,
@@ -373,7 +373,9 @@ CREATE TABLE job (
     completed_at BIGINT, dispatched_at BIGINT, seen_at BIGINT, mover TEXT, attempts INTEGER NOT NULL,
     retry_at BIGINT, message TEXT, message_category TEXT, waiting_for TEXT NOT NULL,
     percent DOUBLE PRECISION NOT NULL, bytes_total BIGINT NOT NULL, bytes_done BIGINT NOT NULL,
-    bytes_stored BIGINT NOT NULL, result TEXT NOT NULL, parent_id TEXT, PRIMARY KEY (id)
+    bytes_stored BIGINT NOT NULL, result TEXT NOT NULL, parent_id TEXT,
+    -- The organization that sees the job beside its account: the one that trusted AWS Backup when it was made.
+    monitored_by TEXT, PRIMARY KEY (id)
 );
 
 -- One run makes one job per resource, however often the scheduler looks.
@@ -391,9 +393,41 @@ CREATE INDEX job_running ON job (site) WHERE state IN ('RUNNING', 'ABORTING');
 CREATE INDEX job_start_by ON job (start_by) WHERE state = 'CREATED';
 CREATE INDEX job_retry ON job (retry_at) WHERE state = 'CREATED' AND retry_at IS NOT NULL;
 CREATE INDEX job_complete_by ON job (complete_by) WHERE state = 'RUNNING';
-CREATE INDEX job_account ON job (kind, account, region, created_at, id);
-CREATE INDEX job_organization ON job (kind, organization_id, region, created_at, id);
-CREATE INDEX job_resource ON job (account, region, resource_arn, created_at);
+
+-- The lists: of an account, and of an organization by each filter, each in the order of its pages. What is usual
+-- (COMPLETED, SUCCESS) is in no index of its own: the whole list is as good.
+CREATE INDEX job_account ON job (account, kind, region, created_at, id);
+CREATE INDEX job_account_completed ON job (account, kind, region, completed_at, id) WHERE completed_at IS NOT NULL;
+CREATE INDEX job_organization ON job (monitored_by, kind, region, created_at, id) WHERE monitored_by IS NOT NULL;
+CREATE INDEX job_completed ON job (monitored_by, kind, region, completed_at, id) WHERE completed_at IS NOT NULL;
+CREATE INDEX job_state ON job (monitored_by, kind, region, state, created_at, id) WHERE state <> 'COMPLETED';
+CREATE INDEX job_category ON job (monitored_by, kind, region, message_category, created_at, id)
+    WHERE message_category <> 'SUCCESS';
+CREATE INDEX job_type ON job (monitored_by, kind, region, resource_type, created_at, id)
+    WHERE monitored_by IS NOT NULL;
+CREATE INDEX job_vault ON job (monitored_by, kind, region, vault_name, created_at, id) WHERE monitored_by IS NOT NULL;
+CREATE INDEX job_plan ON job (monitored_by, kind, region, plan_name, created_at, id) WHERE plan_name IS NOT NULL;
+CREATE INDEX job_unit ON job (monitored_by, kind, region, unit_path, created_at, id) WHERE monitored_by IS NOT NULL;
+CREATE INDEX job_resource ON job (resource_arn, kind, created_at, id);
+CREATE INDEX job_point ON job (recovery_point_arn, kind, created_at, id) WHERE recovery_point_arn IS NOT NULL;
+CREATE INDEX job_copied_into ON job (vault_arn, created_at, id) WHERE kind = 'COPY';
+CREATE INDEX job_parent ON job (parent_id, created_at, id) WHERE parent_id IS NOT NULL;
+
+-- How many jobs were made on each day (since 1970) and are in which state now. Triggers write each change into
+-- job_count_delta, in the transaction that makes it and without touching a row that others want; a loop folds the
+-- changes into job_count, and who reads adds both. Rows with account '' are the sums over all accounts.
+CREATE TABLE job_count (
+    kind TEXT NOT NULL, monitored_by TEXT NOT NULL, day BIGINT NOT NULL, account TEXT NOT NULL, region TEXT NOT NULL,
+    resource_type TEXT NOT NULL, state TEXT NOT NULL, category TEXT NOT NULL, unit_path TEXT NOT NULL,
+    count BIGINT NOT NULL,
+    PRIMARY KEY (kind, monitored_by, day, account, region, resource_type, state, category, unit_path)
+);
+CREATE INDEX job_count_account ON job_count (account, kind, day);
+CREATE TABLE job_count_delta (
+    id SERIAL_KEY, kind TEXT NOT NULL, monitored_by TEXT NOT NULL, day BIGINT NOT NULL, account TEXT NOT NULL,
+    region TEXT NOT NULL, resource_type TEXT NOT NULL, state TEXT NOT NULL, category TEXT NOT NULL,
+    unit_path TEXT NOT NULL, change BIGINT NOT NULL
+);
 CREATE TABLE job_transition (
     id SERIAL_KEY, job_id TEXT NOT NULL, at BIGINT NOT NULL, state TEXT NOT NULL, epoch INTEGER NOT NULL,
     message TEXT NOT NULL
