@@ -188,6 +188,7 @@ def test_the_guide_to_the_jobs_of_all_accounts(desk: Desk) -> None:
         desk.typed(code, **{"--account-id ACCOUNT": f"--account-id {desk.shop.id}"}) for code in blocks_of(guide, "sh")
     ]
     assert told[0].count('"BackupJobs": []') == 2
+    assert "Message" in told[2], "the head of a table"
     assert '"AggregationPeriod": "SEVEN_DAYS"' in told[-1]
     (administrator,) = desk.server.client("organizations").list_delegated_administrators()["DelegatedAdministrators"]
     assert administrator["Id"] == desk.shop.id

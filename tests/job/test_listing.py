@@ -68,7 +68,7 @@ COLUMNS: dict[str, tuple[Any, ...]] = {
 
 ONE_VALUE = (
     *("account", "monitored_by", "resource_arn", "resource_type", "vault_name", "vault_arn", "category"),
-    *("recovery_point_arn", "parent_id", "plan_name"),
+    *("recovery_point_arn", "parent_id"),
 )
 
 
@@ -88,6 +88,7 @@ def wants(wanted: JobFilter, job: Job) -> bool:
         and among(job.kind, wanted.kinds)
         and among(job.region, wanted.regions)
         and among(job.state, wanted.states)
+        and among(job.plan_name, wanted.plan_names)
         and among(job.document_id, wanted.document_ids)
         and among(job.unit_path, wanted.unit_paths)
         and (wanted.message is None or (job.message is not None and wanted.message.lower() in job.message.lower()))
@@ -130,7 +131,7 @@ def test_any_filters_in_any_pages_give_what_the_rule_says_in_order(database: Dat
         "category": (Category.SUCCESS, Category.ACCESS_DENIED),
         "recovery_point_arn": ("arn:point",),
         "parent_id": ("parent",),
-        "plan_name": ("daily",),
+        "plan_names": (("daily",), ("daily", "hourly")),
         "document_ids": (("first",), ("first", "second")),
         "unit_paths": (("o-1/r-1/ou-1/",), ("o-1/r-1/ou-1/", "o-1/r-1/ou-2/")),
         "message": ("REACH", "10% of", "it_", "\\"),
@@ -209,7 +210,7 @@ def test_pages_show_each_job_once_although_new_ones_come_in_between(database: Da
         (replace(EVERYBODYS, category=Category.ACCESS_DENIED), "job_category"),
         (replace(EVERYBODYS, resource_type="RDS"), "job_type"),
         (replace(EVERYBODYS, vault_name="far"), "job_vault"),
-        (replace(EVERYBODYS, plan_name="daily"), "job_plan"),
+        (replace(EVERYBODYS, plan_names=("daily",)), "job_plan"),
         (replace(EVERYBODYS, unit_paths=("o-1/r-1/",)), "job_unit"),
         (replace(EVERYBODYS, recovery_point_arn="arn:point"), "job_point"),
         (replace(EVERYBODYS, parent_id="parent"), "job_parent"),

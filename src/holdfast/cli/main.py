@@ -22,6 +22,12 @@ EXIT_FINDINGS: Final = 4
 EXIT_NOT_FOUND: Final = 5
 EXIT_DENIED: Final = 7
 EXIT_INTERRUPTED: Final = 130
+EXIT_OF_ANSWER: Final = {
+    "AccessDeniedException": EXIT_DENIED,
+    "ResourceNotFoundException": EXIT_NOT_FOUND,
+    "ValidationException": EXIT_USAGE,
+}
+"""Of codes that a server answers; any other is a failure."""
 
 app = typer.Typer(
     name="holdfast",
@@ -186,6 +192,58 @@ def rebuild(
     raise typer.Exit(run_rebuild(options))
 
 
+@app.command()
+def jobs(
+    job_id: Annotated[str | None, typer.Argument(help="One job, of any kind; exit code 5 if none is in view.")] = None,
+    account: Annotated[str | None, typer.Option(help="Of this account; otherwise of all that you may see.")] = None,
+    unit: Annotated[
+        str | None, typer.Option(help="Of accounts in this unit or below it, as of the job's time.")
+    ] = None,
+    kind: Annotated[list[str] | None, typer.Option(help="backup, copy or restore; may be given again.")] = None,
+    state: Annotated[list[str] | None, typer.Option(help="Such as failed; may be given again.")] = None,
+    region: Annotated[list[str] | None, typer.Option(help="In this region; may be given again.")] = None,
+    resource_type: Annotated[str | None, typer.Option("--type", help="Of this type of resource, such as EFS.")] = None,
+    resource: Annotated[str | None, typer.Option(help="Of the resource with this ARN.")] = None,
+    plan: Annotated[str | None, typer.Option(help="Made by a plan of this name.")] = None,
+    policy: Annotated[str | None, typer.Option(help="Made by plans that this backup policy has a part in.")] = None,
+    vault_name: Annotated[str | None, typer.Option("--vault", help="With a vault of this name.")] = None,
+    category: Annotated[str | None, typer.Option(help="With this message category, such as access_denied.")] = None,
+    message: Annotated[str | None, typer.Option(help="Whose message contains this text.")] = None,
+    since: Annotated[str | None, typer.Option(help="Created at this instant or later (ISO 8601, UTC).")] = None,
+    until: Annotated[str | None, typer.Option(help="Created before this instant (ISO 8601, UTC).")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many jobs at most.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_lines: Annotated[bool, typer.Option("--jsonl", help="Print one JSON document for each job.")] = False,
+    endpoint_url: Annotated[str | None, typer.Option(envvar="AWS_ENDPOINT_URL", help="The server.")] = None,
+) -> None:
+    """Find jobs of all accounts that you may see, newest first.
+
+    The keys are those of the AWS CLI: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a session.
+    """
+    from holdfast.cli.jobs import Output, run_jobs  # noqa: PLC0415 - see quickstart
+
+    asked = {
+        "JobId": job_id,
+        "AccountId": account,
+        "UnitId": unit,
+        "Kinds": None if kind is None else [each.upper() for each in kind],
+        "States": None if state is None else [each.upper() for each in state],
+        "Regions": region,
+        "ResourceType": resource_type,
+        "ResourceArn": resource,
+        "PlanName": plan,
+        "PolicyId": policy,
+        "VaultName": vault_name,
+        "MessageCategory": None if category is None else category.upper(),
+        "MessageContains": message,
+        "CreatedAfter": since,
+        "CreatedBefore": until,
+    }
+    output = Output.LINES if as_lines else Output.JSON if as_json else Output.TABLE
+    given = {name: value for name, value in asked.items() if value is not None}
+    raise typer.Exit(run_jobs(given, limit=limit, output=output, endpoint_url=endpoint_url))
+
+
 @vault.command("password")
 def vault_password(
     repository: Annotated[Path, typer.Argument(help="A repository in storage: STORAGE/vaults/VAULT/ACCOUNT/1.")],
@@ -232,8 +290,11 @@ def run() -> None:
         if error.filename is None:
             raise
         _fail(f"{os.fsdecode(error.filename)}: {error.strerror}", EXIT_FAILED)
-    except (ClientError, BotoCoreError) as error:
-        _fail(f"the server answered: {error}", EXIT_FAILED)
+    except ClientError as error:
+        code = EXIT_OF_ANSWER.get(error.response["Error"]["Code"], EXIT_FAILED)
+        _fail(f"the server answered: {error.response['Error']['Message']}", code)
+    except BotoCoreError as error:
+        _fail(str(error), EXIT_FAILED)
 
 
 def _fail(sentence: str, code: int) -> None:

@@ -44,8 +44,8 @@ class JobFilter:
     category: Category | None = None
     recovery_point_arn: str | None = None
     parent_id: str | None = None
-    plan_name: str | None = None
-    """In lower case, as job rows have it."""
+    plan_names: tuple[str, ...] = ()
+    """As job rows have them: those of an organization's plans in lower case."""
     document_ids: tuple[str, ...] = ()
     """Effective documents, one of which made the job."""
     unit_paths: tuple[str, ...] = ()
@@ -100,7 +100,6 @@ _SINGLE: Final[Mapping[str, str]] = {
     "message_category": "category",
     "recovery_point_arn": "recovery_point_arn",
     "parent_id": "parent_id",
-    "plan_name": "plan_name",
 }
 """Columns with one wanted value, and the filter's name for it."""
 
@@ -116,6 +115,7 @@ _MANY: Final[Mapping[str, str]] = {
     "kind": "kinds",
     "region": "regions",
     "state": "states",
+    "plan_name": "plan_names",
     "document_id": "document_ids",
     "unit_path": "unit_paths",
 }

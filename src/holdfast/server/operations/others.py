@@ -83,6 +83,7 @@ def _holdfast_rules() -> dict[str, Rule]:
         "ListPolicyDistribution",
         "ListStorages",
         "PreviewPolicyChange",
+        "SearchJobs",
         "WhoCan",
     ):
         rules[name] = reading(on_everything(f"holdfast:{name}"))
