@@ -22,6 +22,7 @@ from sqlalchemy import text
 from holdfast.access.credentials import import_access_key
 from holdfast.access.service import create_access_role
 from holdfast.core.clock import ManualClock, ManualMachineTime, SystemMachineTime
+from holdfast.core.outgoing import Reach
 from holdfast.core.seal import RootKey
 from holdfast.core.settings import Mode, Settings
 from holdfast.database.connection import Database
@@ -167,10 +168,22 @@ def _lay_organization(tx: sa.Connection) -> None:
 
 
 @pytest.fixture
-def world(sqlite_database: Database, tmp_path: Path) -> Iterator[World]:
+def outgoing() -> tuple[Reach, Path | None]:
+    """Where the server may send requests, and by which authorities it trusts others: nothing but the usual."""
+    return Reach(), None
+
+
+@pytest.fixture
+def world(sqlite_database: Database, tmp_path: Path, outgoing: tuple[Reach, Path | None]) -> Iterator[World]:
     """A server whose organization has a management account and two members, and a stranger outside."""
     settings = Settings(
-        data_dir=tmp_path, mode=Mode.DEV, regions={REGION: "local", "eu-west-1": "local"}, storages={}, sites={}
+        data_dir=tmp_path,
+        mode=Mode.DEV,
+        regions={REGION: "local", "eu-west-1": "local"},
+        storages={},
+        sites={},
+        outgoing=outgoing[0],
+        authorities=outgoing[1],
     )
     machine, clock = Wall(), ManualClock(NOW)
     instance = Instance(

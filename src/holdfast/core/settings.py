@@ -7,6 +7,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from holdfast.core.outgoing import Reach
+
 LOCAL_SITE: Final = "local"
 DEFAULT_STORAGE: Final = "local"
 
@@ -65,6 +67,10 @@ class Settings:
     default_region: str = "us-east-1"
     host_id: str = "holdfast"
     """Stands for this host in the locks of repositories; no two hosts that share a storage may have the same."""
+    outgoing: Reach = field(default_factory=Reach)
+    """Where Holdfast may send requests beside the public network."""
+    authorities: Path | None = None
+    """Certificates of authorities that other servers are trusted by, beside the system's own."""
     own: tuple[str, ...] = ()
     """Holdfast's own places on this host, as URLs or absolute paths: never a source, never a target."""
 

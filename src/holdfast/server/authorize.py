@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
@@ -36,12 +37,17 @@ from holdfast.access.model import (
     parse_document,
     values_of,
 )
+from holdfast.access.model.caller import federated_caller
 from holdfast.access.model.identity import Kind
+from holdfast.access.model.web_identity import InvalidIdentityTokenError
+from holdfast.access.oidc_store import find_provider_of
 from holdfast.access.store import access_version, find_role, find_user
+from holdfast.access.web_identity import MOST_BYTES, Issuers, issuer_of
 from holdfast.core.errors import DeniedError
+from holdfast.core.outgoing import Outgoing
 from holdfast.database.values import FOREVER
 from holdfast.server.operations import RULES, Check, Scene
-from holdfast.server.operations.scene import Value
+from holdfast.server.operations.scene import Value, arn_account
 from holdfast.wire.application import Credential
 from holdfast.wire.call import Call, Instance
 from holdfast.wire.errors import ExpiredSessionError
@@ -161,6 +167,8 @@ class Authorizer:
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
+        outgoing = Outgoing(instance.machine, instance.settings.outgoing, instance.settings.authorities)
+        self._issuers = Issuers(instance.machine, partial(outgoing.fetch, most_bytes=MOST_BYTES))
         self._era = _Era(-1)
         self._used: dict[str, tuple[datetime, str, str]] = {}
         self._guard = threading.Lock()
@@ -194,6 +202,29 @@ class Authorizer:
         if signer.expires_at is not None and signer.expires_at <= self._instance.machine.now():
             raise ExpiredSessionError("The security token included in the request is expired")
         return Credential(signer.secret, signer.caller)
+
+    def stranger(self, operation: str, parameters: Mapping[str, Any]) -> Caller:
+        """Return somebody whom an identity provider vouches for, by the token that comes with their call.
+
+        The provider is asked outside of any transaction. What does not count is answered alike whether there is such an
+        account or not.
+
+        Raises:
+            DeniedError: the operation takes no token.
+            InvalidIdentityTokenError: the account does not know the token's issuer, or it did not make it.
+            ExpiredIdentityTokenError: the token is too old.
+            IssuerUnreachableError: the issuer does not tell its keys now.
+        """
+        token = parameters.get("WebIdentityToken")
+        if operation != "AssumeRoleWithWebIdentity" or token is None:
+            raise DeniedError(f"{operation} is open to nobody without a signature")
+        issuer, account = issuer_of(token), arn_account(parameters["RoleArn"]) or ""
+        with self._instance.database.reading() as tx:
+            household = self._household(tx, self._present_era(tx), account)
+            provider = find_provider_of(tx, account, issuer)
+        if provider is None or household is None or household.status not in _OPEN_STATUS:
+            raise InvalidIdentityTokenError(f"No OpenIDConnect provider found in your account for {issuer[:255]}")
+        return federated_caller(account, self._issuers.identify(token, provider))
 
     def is_changing(self, service: str, operation: str) -> bool:
         """Return whether the operation may write; one that is not in the table is taken to."""
@@ -304,7 +335,9 @@ class Authorizer:
         known = era.standings.get(key) if key else None
         if known is None:
             household = self._household(tx, era, caller.account)
-            scps = self._levels(tx, era, caller.account, household, _SCP)
+            # Service control policies bind the principals of an account, not those whom it lets in from outside.
+            is_outside = caller.kind is CallerKind.FEDERATED
+            scps = () if is_outside else self._levels(tx, era, caller.account, household, _SCP)
             management = frozenset[str]() if household is None else household.management_accounts
             standing = standing_of(tx, caller, scps, management)
             known = _Known(standing, standing.asks_for_tags, caller_values(caller))

@@ -5,6 +5,7 @@
 [regions.NAME]       storage = "NAME"
 [site.NAME]          concurrency = 4   regions = ["*"]
 [[grant]]            url_prefix = "file:///srv"   read = true   restore = false
+[outgoing]           allow = ["idp.example.internal", "10.1.0.0/16"]   authorities = "ca.pem"
 """
 
 import os
@@ -18,6 +19,7 @@ from typing import Any, Final
 import botocore.session
 
 from holdfast.core.errors import InvalidInputError
+from holdfast.core.outgoing import Reach
 from holdfast.core.settings import DEFAULT_STORAGE, LOCAL_SITE, HostGrant, Mode, Settings, SiteSettings, StorageSettings
 from holdfast.server.data_directory import DataDirectory
 
@@ -67,11 +69,13 @@ def load_configuration(
         ConfigurationError: the file cannot be read, or a key or value in it makes no sense.
     """
     document = _read(directory.configuration)
-    _only_known(document, {"server", "storage", "regions", "site", "grant"}, "")
+    _only_known(document, {"server", "storage", "regions", "site", "grant", "outgoing"}, "")
     server = _table(document, "server")
     _only_known(
         server, {"listen", "database", "default_region", "certificate", "private_key", "heartbeat_seconds"}, "server."
     )
+    outgoing = _table(document, "outgoing")
+    _only_known(outgoing, {"allow", "authorities"}, "outgoing.")
     storages = _storages(directory, _table(document, "storage"))
     regions = _regions(_table(document, "regions"), storages)
     default_region = str(server.get("default_region", "us-east-1"))
@@ -92,6 +96,8 @@ def load_configuration(
         heartbeat=timedelta(seconds=float(server.get("heartbeat_seconds", 5))),
         default_region=default_region,
         host_id=directory.host_id(),
+        outgoing=_reach(outgoing.get("allow", [])),
+        authorities=_path(directory, outgoing.get("authorities")),
         own=directory.own(mode)
         + tuple(storage.url for storage in storages.values() if storage.url.startswith("file:")),
     )
@@ -196,6 +202,15 @@ def _listen(text: str) -> tuple[str, int]:
     if not separator or not port.isdigit():
         raise ConfigurationError(f'server.listen is {text!r}; write it as "127.0.0.1:8420"')
     return host.strip("[]"), int(port)
+
+
+def _reach(listed: Any) -> Reach:
+    if not isinstance(listed, list) or not all(isinstance(each, str) for each in listed):
+        raise ConfigurationError('outgoing.allow is a list such as ["idp.example.internal", "10.1.0.0/16"]')
+    try:
+        return Reach.of(listed)
+    except InvalidInputError as error:
+        raise ConfigurationError(f"outgoing.allow: {error}") from error
 
 
 def _path(directory: DataDirectory, value: str | None) -> Path | None:

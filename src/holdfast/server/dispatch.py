@@ -30,6 +30,13 @@ class Gatekeeper(Protocol):
     def credential(self, access_key_id: str, session_token: str | None) -> Credential | None:
         """Return the secret and the caller behind an access key, None when there is no such key."""
 
+    def stranger(self, operation: str, parameters: Mapping[str, Any]) -> Caller:
+        """Return who makes a call that needs no signature, by the proof that comes with it.
+
+        Raises:
+            HoldfastError: the proof does not count.
+        """
+
     def is_changing(self, service: str, operation: str) -> bool:
         """Return whether the operation may write."""
 
@@ -65,7 +72,7 @@ class Dispatcher:
         handler = self.handlers.get(received.service, {}).get(received.operation)
         if handler is None:
             raise UnsupportedOperationError(received.service, received.operation)
-        caller: Caller = principal
+        caller: Caller = self.gatekeeper.stranger(received.operation, parameters) if principal is None else principal
         try:
             if self.gatekeeper.is_changing(received.service, received.operation):
                 with self.instance.database.transaction() as tx:

@@ -14,8 +14,10 @@ from typing import Any, Protocol
 
 import structlog
 
+from holdfast.access.model.web_identity import InvalidIdentityTokenError
 from holdfast.core.arn import partition_of
 from holdfast.core.clock import MachineTime
+from holdfast.core.errors import DeniedError
 from holdfast.wire.attempts import FailedAttempts
 from holdfast.wire.aws_json import JsonProtocol
 from holdfast.wire.call import Received
@@ -33,6 +35,9 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Route = Callable[[HttpRequest], HttpReply]
 """Answers a plain request below a path prefix, in a thread of the pool."""
+
+_UNSIGNED = "without a signature"
+"""Stands for the access key of calls that bring another proof."""
 
 log = structlog.get_logger("holdfast.wire")
 
@@ -229,9 +234,14 @@ class Application:
         self, request: HttpRequest, request_id: str, protocol: WireProtocol, flaw: SignatureError
     ) -> HttpReply:
         """Carry out a call without a signature, if it is of an operation that needs none."""
-        if flaw.flaw is Flaw.MISSING and _needs_no_signature(protocol, request):
+        if flaw.flaw is not Flaw.MISSING or not _needs_no_signature(protocol, request):
+            raise flaw
+        self._attempts.refuse_if_too_many(request.source_ip, _UNSIGNED)
+        try:
             return self._carry_out(request, request_id, protocol, None, None)
-        raise flaw
+        except (DeniedError, InvalidIdentityTokenError):
+            self._attempts.failed(request.source_ip, _UNSIGNED)
+            raise
 
     def _carry_out(
         self,

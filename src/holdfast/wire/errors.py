@@ -13,6 +13,11 @@ from holdfast.access.model import MalformedPolicyError
 from holdfast.access.model.identity import InvalidNameError, ProtectedIdentityError
 from holdfast.access.model.password import NoUserError, WeakPasswordError
 from holdfast.access.model.second_factor import WrongCodeError
+from holdfast.access.model.web_identity import (
+    ExpiredIdentityTokenError,
+    InvalidIdentityTokenError,
+    IssuerUnreachableError,
+)
 from holdfast.access.tag import InvalidTagError
 from holdfast.core.errors import (
     AlreadyExistsError,
@@ -154,6 +159,12 @@ CODES: dict[type[Exception], dict[str, Code]] = {
         "organizations": Code("InvalidInputException", members={"Reason": "INVALID_PATTERN"}),
         "resourcegroupstaggingapi": Code("InvalidParameterException"),
         "sts": Code("ValidationError"),
+    },
+    ExpiredIdentityTokenError: {EVERYWHERE: Code("ExpiredTokenException", 400)},
+    InvalidIdentityTokenError: {EVERYWHERE: Code("ValidationException"), "sts": Code("InvalidIdentityToken")},
+    IssuerUnreachableError: {
+        EVERYWHERE: Code("ServiceUnavailableException", 500),
+        "sts": Code("IDPCommunicationError", 400),
     },
     NoUserError: {EVERYWHERE: Code("InvalidRequestException"), "iam": Code("InvalidUserType")},
     WeakPasswordError: {EVERYWHERE: Code("ValidationException"), "iam": Code("PasswordPolicyViolation")},

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from holdfast.access import credential_store, credentials, service, store
 from holdfast.access.model.identity import AccessKey, Group, Kind, Role, User
 from holdfast.access.tag import check_tags, put_tags, remove_tags, tags_of
-from holdfast.wire import iam_account, iam_policies, iam_sign_in
+from holdfast.wire import iam_account, iam_oidc, iam_policies, iam_sign_in
 from holdfast.wire.call import Call, Handler
 from holdfast.wire.iam_page import Page, page_of
 from holdfast.wire.iam_sign_in import user_name
@@ -414,5 +414,6 @@ OPERATIONS: Final[Mapping[str, Handler]] = {
     "UpdateRoleDescription": update_role_description,
     **iam_account.OPERATIONS,
     **iam_policies.OPERATIONS,
+    **iam_oidc.OPERATIONS,
     **iam_sign_in.OPERATIONS,
 }

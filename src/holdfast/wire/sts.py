@@ -1,13 +1,14 @@
 """Sessions on the `sts` API: who am I, and acting in a role."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from holdfast.access import store
 from holdfast.access.backup_role import find_role_by_arn
 from holdfast.access.credentials import RoleSession, assume_role, owner_account, session_token
-from holdfast.access.model.identity import Credentials, IdentityNotFoundError
+from holdfast.access.model.identity import Credentials, IdentityNotFoundError, Role
 from holdfast.access.second_factor import use_code
 from holdfast.wire.call import Call, Handler
 
@@ -22,17 +23,27 @@ def assume_a_role(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     role = find_role_by_arn(call.tx, shape["RoleArn"])
     if role is None:
         raise IdentityNotFoundError(f"The role {shape['RoleArn']} does not exist.")
-    seconds = shape.get("DurationSeconds")
-    asked = RoleSession(
-        name=shape["RoleSessionName"],
-        duration=None if seconds is None else timedelta(seconds=seconds),
-        policy=shape.get("Policy"),
-        policy_arns=tuple(each["arn"] for each in shape.get("PolicyArns") or () if "arn" in each),
+    asked = replace(
+        _asked_session(shape),
         tags=tuple((tag["Key"], tag["Value"]) for tag in shape.get("Tags") or ()),
         transitive=tuple(shape.get("TransitiveTagKeys") or ()),
         source_identity=shape.get("SourceIdentity"),
         mfa_at=_taken_code(call, shape),
     )
+    return _begin(call, role, asked, shape)
+
+
+def _asked_session(shape: dict[str, Any]) -> RoleSession:
+    seconds = shape.get("DurationSeconds")
+    return RoleSession(
+        name=shape["RoleSessionName"],
+        duration=None if seconds is None else timedelta(seconds=seconds),
+        policy=shape.get("Policy"),
+        policy_arns=tuple(each["arn"] for each in shape.get("PolicyArns") or () if "arn" in each),
+    )
+
+
+def _begin(call: Call, role: Role, asked: RoleSession, shape: dict[str, Any]) -> dict[str, Any]:
     session, credentials = assume_role(
         call.tx, call.instance.root_key, call.caller, role, asked, now=call.instance.machine.now()
     )
@@ -42,6 +53,28 @@ def assume_a_role(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
         "AssumedRoleUser": {"AssumedRoleId": session.user_id, "Arn": session.arn},
         "SourceIdentity": session.source_identity,
         "PackedPolicySize": None if session.policies is None else 1 + len(shape.get("Policy") or "") * 99 // 2048,
+    }
+
+
+def assume_a_role_with_web_identity(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
+    """Begin a session in a role for somebody whom an identity provider vouches for; both are decided before."""
+    identity = call.caller.web_identity
+    role = find_role_by_arn(call.tx, shape["RoleArn"])
+    if role is None or identity is None:
+        raise IdentityNotFoundError(f"The role {shape['RoleArn']} does not exist.")
+    asked = replace(
+        _asked_session(shape),
+        tags=identity.tags,
+        transitive=identity.transitive,
+        source_identity=identity.source_identity,
+        provider=identity.provider,
+        person=call.caller.person,
+    )
+    return {
+        **_begin(call, role, asked, shape),
+        "SubjectFromWebIdentityToken": identity.subject,
+        "Audience": identity.audience,
+        "Provider": identity.issuer,
     }
 
 
@@ -95,6 +128,7 @@ def credentials_to_wire(credentials: Credentials) -> dict[str, Any]:
 
 OPERATIONS: Final[Mapping[str, Handler]] = {
     "AssumeRole": assume_a_role,
+    "AssumeRoleWithWebIdentity": assume_a_role_with_web_identity,
     "GetAccessKeyInfo": get_access_key_info,
     "GetCallerIdentity": get_caller_identity,
     "GetSessionToken": get_session_token,

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from holdfast.access.model.web_identity import WebIdentity
+
 
 class CallerKind(StrEnum):
     """What kind of principal signed a request."""
@@ -13,6 +15,8 @@ class CallerKind(StrEnum):
     USER = "user"
     ROLE = "role"
     """A session of a role."""
+    FEDERATED = "federated"
+    """Somebody whom an identity provider vouches for, and who acts in no role yet."""
     SERVICE = "service"
     """Holdfast itself, acting for an account (as a service-linked role would)."""
 
@@ -53,6 +57,8 @@ class Caller:
     """When the temporary credential was made; None for a long-term key."""
     source_identity: str | None = None
     federated_provider: str | None = None
+    web_identity: WebIdentity | None = None
+    """What their identity provider says, of somebody who acts in no role yet."""
     organization_id: str | None = None
     organization_path: str | None = None
     """`o-ID/r-ID/ou-ID/`: the path of the unit that the account is in."""
@@ -72,6 +78,20 @@ def root_caller(account: str, *, partition: str = "aws", access_key_id: str = ""
     """Return the root user of `account`."""
     arn = f"arn:{partition}:iam::{account}:root"
     return Caller(account, arn, account, arn, CallerKind.ROOT, access_key_id=access_key_id)
+
+
+def federated_caller(account: str, identity: WebIdentity) -> Caller:
+    """Return somebody whom an identity provider of `account` vouches for, on their way to a role in it."""
+    return Caller(
+        account=account,
+        arn=identity.provider,
+        user_id=f"{identity.provider}:{identity.subject}",
+        principal_arn=identity.provider,
+        kind=CallerKind.FEDERATED,
+        person=Person(identity.issuer, identity.subject),
+        federated_provider=identity.provider,
+        web_identity=identity,
+    )
 
 
 def service_caller(service: str, *, account: str = "") -> Caller:

@@ -32,7 +32,7 @@ Test = Callable[[str, Values], bool]
 _QUALIFIERS = ("ForAllValues", "ForAnyValue")
 _IF_EXISTS = "IfExists"
 _KEYS_WITH_TAG = ("aws:requesttag", "aws:resourcetag", "aws:principaltag")
-_KEY = re.compile(r"[^\s:/]+:.+", re.DOTALL)
+_KEY = re.compile(r"[^\s:]+:.+", re.DOTALL)
 _W3C_DATE = re.compile(
     r"(?P<year>\d{4})(-(?P<month>\d{2})(-(?P<day>\d{2})"
     r"(?P<time>T\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:?\d{2}))?)?)?\Z",

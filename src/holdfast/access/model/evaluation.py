@@ -123,6 +123,10 @@ def evaluate(request: AccessRequest, policies: PolicySet) -> Decision:
         # A service has no policies of its own; what the resource's owner lets it do is all it may.
         step = _grant_reason(resource_type, granted)
         return decided(step, allowed=granted is not None)
+    if caller.kind is CallerKind.FEDERATED:
+        # Somebody from outside: a trust policy lets them in by naming their provider, and by nothing else.
+        trusted = granted if granted is not None and granted.grade is Grade.ITSELF else None
+        return decided(_grant_reason(resource_type, trusted), allowed=trusted is not None)
     needs_grant = policies.resource_policy_decides or not same_account
     if granted is None and needs_grant:
         return decided(Reason(Verdict.IMPLICIT_DENY, resource_type))

@@ -55,11 +55,13 @@ class Principals:
             if caller.arn in self.services:
                 return Grade.ITSELF
             return Grade.EVERYBODY if self.everybody else Grade.NOT
+        if caller.kind is CallerKind.FEDERATED:
+            if caller.federated_provider in self.providers:
+                return Grade.ITSELF
+            return Grade.EVERYBODY if self.everybody else Grade.NOT
         if caller.kind is CallerKind.ROOT and caller.account in self.accounts:
             return Grade.ITSELF
         if caller.arn in self.identities:
-            return Grade.ITSELF
-        if caller.federated_provider is not None and caller.federated_provider in self.providers:
             return Grade.ITSELF
         if caller.principal_arn in self.identities or caller.unique_id in self.identities:
             return Grade.ROLE if caller.kind is CallerKind.ROLE else Grade.ITSELF
@@ -76,6 +78,8 @@ class Principals:
             return True
         if caller.kind is CallerKind.SERVICE:
             return caller.arn in self.services
+        if caller.kind is CallerKind.FEDERATED:
+            return caller.federated_provider in self.providers
         if caller.account not in self.accounts:
             return False
         if caller.kind is CallerKind.ROOT:

@@ -105,9 +105,10 @@ _PRINCIPAL_TYPE = {CallerKind.ROOT: "Account", CallerKind.USER: "User", CallerKi
 def caller_values(caller: Caller) -> dict[str, tuple[str, ...]]:
     """Return the condition keys that say who calls."""
     is_service = caller.kind is CallerKind.SERVICE
+    is_nobody_here = is_service or caller.kind is CallerKind.FEDERATED
     pairs: dict[str, str | bool | int | datetime | Iterable[str] | None] = {
-        "aws:PrincipalArn": None if is_service else caller.principal_arn,
-        "aws:PrincipalAccount": None if is_service else caller.account,
+        "aws:PrincipalArn": None if is_nobody_here else caller.principal_arn,
+        "aws:PrincipalAccount": None if is_nobody_here else caller.account,
         "aws:PrincipalType": _PRINCIPAL_TYPE.get(caller.kind),
         "aws:userid": None if is_service else caller.user_id,
         "aws:username": caller.name,
@@ -120,7 +121,8 @@ def caller_values(caller: Caller) -> dict[str, tuple[str, ...]]:
         "aws:PrincipalOrgID": caller.organization_id,
         "aws:PrincipalOrgPaths": (caller.organization_path,) if caller.organization_path else None,
     }
-    values = values_of(pairs)
+    said = {} if caller.web_identity is None else dict(caller.web_identity.keys)
+    values = values_of(said) | values_of(pairs)
     seen: set[str] = set()
     for key, value in caller.tags:  # the session's tags come first and hide the role's
         folded = f"aws:principaltag/{key}".lower()

@@ -5,6 +5,7 @@ Identity and Access Management (IAM)" and "... AWS Security Token Service".
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from holdfast.access import password_store, store
@@ -110,6 +111,24 @@ def _assume_role(scene: Scene, parameters: Parameters) -> list[Check]:
     return [Check(action, arn, owner=owner, values=values, policy=policy, policy_decides=True) for action in actions]
 
 
+def _assume_with_web_identity(scene: Scene, parameters: Parameters) -> list[Check]:
+    """The role's trust policy decides about what the caller's identity provider says."""
+    identity = scene.caller.web_identity
+    tags = {} if identity is None else dict(identity.tags)
+    claims = {
+        "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
+        "TransitiveTagKeys": () if identity is None else identity.transitive,
+        "SourceIdentity": None if identity is None else identity.source_identity,
+    }
+    given = {**claims, "RoleArn": parameters["RoleArn"], "RoleSessionName": parameters["RoleSessionName"]}
+    found = _assume_role(scene, given)
+    tagged: dict[str, Value] = {f"aws:RequestTag/{key}": value for key, value in tags.items()}
+    if tags:
+        tagged["aws:TagKeys"] = tuple(tags)
+    first = replace(found[0], action="sts:AssumeRoleWithWebIdentity")
+    return [replace(check, values={**check.values, **tagged}) for check in (first, *found[1:])]
+
+
 def _second_factor(scene: Scene, parameters: Parameters) -> dict[str, Value]:
     """Return what a second factor that comes with the request adds to it; the handler then takes the code.
 
@@ -141,6 +160,18 @@ def _change_password(scene: Scene, _parameters: Parameters) -> list[Check]:
     policy = password_store.find_policy(scene.tx, scene.account)
     free = scene.caller.name is not None and policy is not None and policy.users_may_change
     return [Check("iam:ChangePassword", scene.caller.principal_arn, is_free=free)]
+
+
+def _on_provider(action: str) -> Callable[[Scene, Parameters], list[Check]]:
+    """Return the check of an action on an OpenID Connect provider, by its ARN or the URL of a new one."""
+
+    def checks(scene: Scene, parameters: Parameters) -> list[Check]:
+        arn = parameters.get("OpenIDConnectProviderArn")
+        if arn is None:
+            arn = scene.global_arn("iam", f"oidc-provider/{parameters['Url'].removeprefix('https://')}")
+        return [Check(action, arn, owner=arn_account(arn) or scene.account)]
+
+    return checks
 
 
 def _on_device(action: str) -> Callable[[Scene, Parameters], list[Check]]:
@@ -248,6 +279,17 @@ _ABOUT_DEVICES: Final = (
     "TagMFADevice",
     "UntagMFADevice",
 )
+_ABOUT_PROVIDERS: Final = (
+    "AddClientIDToOpenIDConnectProvider",
+    "CreateOpenIDConnectProvider",
+    "DeleteOpenIDConnectProvider",
+    "GetOpenIDConnectProvider",
+    "ListOpenIDConnectProviderTags",
+    "RemoveClientIDFromOpenIDConnectProvider",
+    "TagOpenIDConnectProvider",
+    "UntagOpenIDConnectProvider",
+    "UpdateOpenIDConnectProviderThumbprint",
+)
 _ABOUT_NOTHING: Final = (
     "CreateAccountAlias",
     "DeleteAccountAlias",
@@ -260,6 +302,7 @@ _ABOUT_NOTHING: Final = (
     "GetServiceLinkedRoleDeletionStatus",
     "ListAccountAliases",
     "ListGroups",
+    "ListOpenIDConnectProviders",
     "ListPolicies",
     "ListRoles",
     "ListUsers",
@@ -281,6 +324,8 @@ def _iam_rules() -> dict[str, Rule]:
             rules[name] = Rule(_on_identity(f"iam:{name}", kind), changing=not name.startswith(_READING))
         creation = f"Create{_NOUN[kind]}"
         rules[creation] = Rule(_on_identity(f"iam:{creation}", kind, creating=True))
+    for name in _ABOUT_PROVIDERS:
+        rules[name] = Rule(_on_provider(f"iam:{name}"), changing=not name.startswith(_READING))
     for name in _ABOUT_DEVICES:
         rules[name] = Rule(_on_device(f"iam:{name}"), changing=not name.startswith(_READING))
     for name in _ABOUT_POLICIES:
@@ -293,6 +338,7 @@ def _iam_rules() -> dict[str, Rule]:
 IAM_RULES: Final[Mapping[str, Rule]] = _iam_rules()
 STS_RULES: Final[Mapping[str, Rule]] = {
     "AssumeRole": Rule(_assume_role),
+    "AssumeRoleWithWebIdentity": Rule(_assume_with_web_identity),
     "GetAccessKeyInfo": reading(_plain("sts:GetAccessKeyInfo")),
     "GetCallerIdentity": reading(_free),
     "GetSessionToken": Rule(_session_token),
