@@ -91,6 +91,22 @@ def postgres_database(postgres_url: str) -> Iterator[Database]:
 
 
 @pytest.fixture
+def bare_postgres(postgres_url: str) -> Iterator[Database]:
+    """A database on PostgreSQL without a single table."""
+    server = sa.make_url(postgres_url).set(drivername="postgresql+psycopg")
+    name = "bare_" + new_uuid().replace("-", "")
+    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f'CREATE DATABASE "{name}"')
+    database = Database.open(server.set(database=name).render_as_string(hide_password=False))
+    yield database
+    database.close()
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f'DROP DATABASE "{name}" WITH (FORCE)')
+    admin.dispose()
+
+
+@pytest.fixture
 def empty_database(empty_sqlite: Path, tmp_path: Path) -> Iterator[Database]:
     """Another empty control database, on SQLite."""
     path = tmp_path / "another.db"

@@ -207,6 +207,22 @@ def test_the_guide_to_rebuilding(desk: Desk) -> None:
     assert by_recovery_key.split() == [*anew.split()[:6], "--recovery-key", "recovery.key"]
 
 
+def test_the_guide_to_keeping_holdfast_itself(desk: Desk) -> None:
+    guide = "docs/how-to/keep-holdfast-itself.md"
+    data = desk.top / "itself"
+    assert "RECOVERY KIT" in desk.typed(f"holdfast init --data-dir {data}")
+    desk.typed(f"holdfast state save --data-dir {data}")
+    listing, replacing, anew, moving, upgrading = blocks_of(guide, "sh")
+    ours = {"/var/lib/holdfast-new": str(desk.top / "anew"), "/var/lib/holdfast": str(data)}
+    assert "0001" in desk.typed(listing, **ours)
+    assert "is back" in desk.typed(replacing, **ours)
+    elsewhere = {"/srv/vaults": str(data / "storage"), "root.key": str(data / "root.key")}
+    assert "is back" in desk.typed(anew, **ours, **elsewhere)
+    assert desk.typed(upgrading, **ours).count("up to date") == 2
+    target = {"postgresql://holdfast@127.0.0.1/holdfast": f"sqlite:///{desk.top / 'moved.db'}"}
+    assert "read back and compared" in desk.typed(moving, **ours, **target)
+
+
 def test_the_guide_to_testing_names_every_option_of_the_command() -> None:
     guide = (TOP / "docs/how-to/test-against-holdfast.md").read_text()
     (command,) = (each for each in app.registered_commands if each.callback and each.callback.__name__ == "dev")

@@ -40,6 +40,7 @@ app = typer.Typer(
 vault = typer.Typer(help="What is done to vaults past the server, on storage itself.", no_args_is_help=True)
 app.add_typer(vault, name="vault")
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
 DataDir = Annotated[Path, typer.Option("--data-dir", envvar="HOLDFAST_DATA_DIR", help="Where everything is kept.")]
 
 
@@ -242,6 +243,84 @@ def jobs(
     output = Output.LINES if as_lines else Output.JSON if as_json else Output.TABLE
     given = {name: value for name, value in asked.items() if value is not None}
     raise typer.Exit(run_jobs(given, limit=limit, output=output, endpoint_url=endpoint_url))
+
+
+state = typer.Typer(help="Copies of the control database in storage.", no_args_is_help=True)
+app.add_typer(state, name="state")
+
+
+@state.command("save")
+def state_save(data_dir: DataDir, as_json: AsJson = False) -> None:
+    """Copy the control database into storage now, with the server stopped; a running one does so every hour."""
+    from holdfast.cli.state import run_save  # noqa: PLC0415 - see quickstart
+
+    raise typer.Exit(run_save(data_dir, as_json=as_json))
+
+
+@state.command("list")
+def state_list(data_dir: DataDir, as_json: AsJson = False) -> None:
+    """Name the copies of the control database in storage, the newest first."""
+    from holdfast.cli.state import run_list  # noqa: PLC0415 - see quickstart
+
+    raise typer.Exit(run_list(data_dir, as_json=as_json))
+
+
+@state.command("restore")
+def state_restore(
+    data_dir: DataDir,
+    state: Annotated[str, typer.Option(help="The state's id, as `holdfast state list` names it.")] = "latest",
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Put it into the place of the present database, which is kept beside it.")
+    ] = False,
+    storage: Annotated[
+        str | None, typer.Option(help="For a new data directory: the storage that the states lie in.")
+    ] = None,
+    root_key: Annotated[Path | None, typer.Option(help="For a new data directory: a file with the root key.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring the control database back from storage, with the server stopped.
+
+    Vaults, recovery points, locks and holds, and the audit trail, are taken further to what storage knows beyond the
+    state; other changes since then are named. Nothing is deleted afterwards until an administrator releases it. Exit
+    code 4 says that something in storage is not as it was written.
+    """
+    from holdfast.cli.state import RestoreOptions, run_restore  # noqa: PLC0415 - see quickstart
+
+    options = RestoreOptions(
+        data_dir=data_dir, state=state, replace=replace, storage=storage, root_key=root_key, as_json=as_json
+    )
+    raise typer.Exit(run_restore(options))
+
+
+database = typer.Typer(help="The control database.", no_args_is_help=True)
+app.add_typer(database, name="database")
+
+
+@database.command("move")
+def database_move(
+    data_dir: DataDir,
+    to: Annotated[str, typer.Option(help="An empty database: postgresql://USER@HOST/NAME, or sqlite:////PATH.")],
+    as_json: AsJson = False,
+) -> None:
+    """Move the control database, say from SQLite to PostgreSQL, with the server stopped and nothing changed in it."""
+    from holdfast.cli.database import run_move  # noqa: PLC0415 - see quickstart
+
+    raise typer.Exit(run_move(data_dir, to, as_json=as_json))
+
+
+@app.command()
+def upgrade(
+    data_dir: DataDir,
+    check: Annotated[bool, typer.Option("--check", help="Only tell whether it is needed; exit code 4 if so.")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Do it, after saving a state.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring the control database to this release's schema."""
+    from holdfast.cli.database import run_upgrade  # noqa: PLC0415 - see quickstart
+
+    if check == apply:
+        raise typer.BadParameter("say either --check or --apply")
+    raise typer.Exit(run_upgrade(data_dir, apply=apply, as_json=as_json))
 
 
 @vault.command("password")

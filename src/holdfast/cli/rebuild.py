@@ -1,36 +1,29 @@
 """`holdfast rebuild`: the catalogue comes back from storage and a key. Progress goes to standard error."""
 
-import base64
 import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from rich.console import Console
 from rich.table import Table
 
 from holdfast.access.credentials import create_first_administrator
-from holdfast.cli.keys import recovery_key_in, root_key_in
+from holdfast.cli.keys import recovery_key_in
+from holdfast.cli.opening import open_or_make
 from holdfast.core.clock import SystemClock, SystemMachineTime
-from holdfast.core.errors import InvalidInputError
-from holdfast.core.settings import Mode
 from holdfast.database.connection import Database
 from holdfast.database.schema import upgrade
 from holdfast.recovery.rebuild import Rebuilt, VaultRebuilt, rebuild
 from holdfast.server.configuration import Configuration, load_configuration
-from holdfast.server.data_directory import DataDirectory, write_private
+from holdfast.server.data_directory import DataDirectory
 from holdfast.vault.custody import Custody
 from holdfast.vault.records import Signer
 
 EXIT_SOUND: Final = 0
 EXIT_FINDINGS: Final = 4
 _WIDE: Final = 1000
-
-
-class StorageGivenError(InvalidInputError):
-    """A storage was named for a data directory that has its own configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +46,7 @@ def run_rebuild(options: Options) -> int:
     """
     private = None if options.recovery_key is None else recovery_key_in(options.recovery_key)
     directory = DataDirectory(options.data_dir)
-    mode = _open_directory(directory, options, private)
+    mode = open_or_make(directory, storage=options.storage, root_key=options.root_key, recovery_private=private)
     with directory.held():
         return _run(options, directory, load_configuration(directory, mode), private)
 
@@ -84,31 +77,9 @@ def _run(options: Options, directory: DataDirectory, configuration: Configuratio
     if options.as_json:
         print(json.dumps(_as_json(found, signer, administrator), indent=2))
     else:
-        _print(found, administrator)
+        print_rebuilt(found)
+        _print_next(found, administrator)
     return EXIT_SOUND if found.is_sound else EXIT_FINDINGS
-
-
-def _open_directory(directory: DataDirectory, options: Options, private: bytes | None) -> Mode:
-    mode = directory.mode()
-    if mode is not None:
-        if options.storage is not None or options.root_key is not None:
-            raise StorageGivenError(
-                f"{directory.path} has a configuration and a root key of its own; leave --storage and --root-key out, "
-                "or name a new data directory"
-            )
-        return mode
-    root_key = None if options.root_key is None else root_key_in(options.root_key)
-    directory.create(Mode.SERVE)
-    if root_key is not None:
-        directory.root_key.unlink(missing_ok=True)
-        write_private(directory.root_key, base64.b64encode(root_key.material) + b"\n")
-    if private is not None:
-        public = X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
-        write_private(directory.recovery_public_key, public)
-    if options.storage is not None:
-        url = options.storage if "://" in options.storage else Path(options.storage).resolve().as_uri()
-        write_private(directory.configuration, f"[storage.local]\nurl = {json.dumps(url)}\n".encode())
-    return Mode.SERVE
 
 
 def _say(line: str) -> None:
@@ -125,7 +96,8 @@ def _as_json(found: Rebuilt, signer: str, administrator: dict[str, str] | None) 
     }
 
 
-def _print(found: Rebuilt, administrator: dict[str, str] | None) -> None:
+def print_rebuilt(found: Rebuilt) -> None:
+    """Print what came back from storage, and whatever was not as it was written."""
     table = Table("account", "region", "vault", "points", "hidden", "holds", "lock", "records", "as written")
     for vault in found.vaults:
         table.add_row(
@@ -148,6 +120,9 @@ def _print(found: Rebuilt, administrator: dict[str, str] | None) -> None:
     back = sum(not vault.unfinished for vault in found.vaults)
     print(f"{points} recovery points in {back} vaults are back" + (f", {lost} cannot be opened" if lost else ""))
     print("Checked: keys, signed records, and that snapshots are there; `restic check --read-data` reads every byte")
+
+
+def _print_next(found: Rebuilt, administrator: dict[str, str] | None) -> None:
     if found.accounts:
         print(
             f"accounts made anew: {', '.join(found.accounts)}; names, users, roles, policies and the organization are "

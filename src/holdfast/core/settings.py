@@ -71,6 +71,10 @@ class Settings:
     """Where Holdfast may send requests beside the public network."""
     authorities: Path | None = None
     """Certificates of authorities that other servers are trusted by, beside the system's own."""
+    state_storage: str | None = None
+    """The storage that copies of the control database go to; None where there are none."""
+    state_every: timedelta = timedelta(hours=1)
+    """How often the control database is copied."""
     own: tuple[str, ...] = ()
     """Holdfast's own places on this host, as URLs or absolute paths: never a source, never a target."""
 

@@ -43,7 +43,8 @@ class Database:
             return cls(_sqlite(parsed, writing=True), _sqlite(parsed, writing=False))
         if backend == "postgresql":
             engine = sa.create_engine(parsed.set(drivername="postgresql+psycopg"), pool_size=10, max_overflow=20)
-            return cls(engine, engine)
+            reader = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            return cls(engine, reader)
         raise InvalidInputError(f"{backend} is no database that is supported; give sqlite:///PATH or postgresql://...")
 
     @property

@@ -11,6 +11,7 @@ OPERATOR: Final = "operator account"
 _REMEMBER = text(
     "INSERT INTO instance (name, value) VALUES (:name, :value) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 )
+_FORGET = text("DELETE FROM instance WHERE name = :name")
 _RECALL = text("SELECT value FROM instance WHERE name = :name")
 
 
@@ -23,3 +24,8 @@ def recalled(tx: sa.Connection, name: str) -> str | None:
     """Return a fact of this installation that was kept, None when it was not."""
     found: Any = tx.execute(_RECALL, {"name": name}).scalar_one_or_none()
     return None if found is None else str(found)
+
+
+def forget(tx: sa.Connection, name: str) -> None:
+    """Keep a fact of this installation no longer."""
+    tx.execute(_FORGET, {"name": name})

@@ -13,8 +13,10 @@ from holdfast.core.settings import Mode, Settings
 from holdfast.database.connection import Database
 from holdfast.database.outbox import handle_news
 from holdfast.database.schema import upgrade
+from holdfast.database.state import StateKeeper
 from holdfast.job.supervisor import Supervisor
 from holdfast.monitor.counting import fold_all
+from holdfast.recovery.guard import why_stopped
 from holdfast.recovery.housekeeping import Housekeeper
 from holdfast.repository.storage import Storage
 from holdfast.schedule.service import Ticked, tick
@@ -46,6 +48,7 @@ _NEWS_SECONDS: Final = 0.5
 _HOUSEKEEPING_SECONDS: Final = 60.0
 _SEALING_SECONDS: Final = 1.0
 _COUNTING_SECONDS: Final = 5.0
+_STATE_SECONDS: Final = 60.0
 
 
 @dataclass
@@ -57,6 +60,7 @@ class Holdfast:
     housekeeper: Housekeeper
     supervisor: Supervisor
     sealer: Sealer
+    state_keeper: StateKeeper | None
     authorizer: Authorizer
     application: Application
     _loops: Loops | None = field(default=None)
@@ -65,6 +69,7 @@ class Holdfast:
         """Start everything that works beside the requests; jobs that a former process left are taken up again."""
         self.supervisor.start()
         instance = self.instance
+        keeper = self.state_keeper
         self._loops = Loops(
             instance.machine,
             [
@@ -75,6 +80,7 @@ class Holdfast:
                 Loop("reconcile", news.RECONCILE_SECONDS, lambda: news.reconcile(instance.database, instance.clock)),
                 Loop("trail", _SEALING_SECONDS, self.sealer.run),
                 Loop("counts", _COUNTING_SECONDS, lambda: fold_all(instance.database)),
+                *([] if keeper is None else [Loop("state", _STATE_SECONDS, keeper.keep)]),
             ],
         )
         self._loops.start()
@@ -156,8 +162,14 @@ def assemble(
     )
     application.add_route("/_holdfast/signin", partial(sign_in, instance), own_pages=True)
     sealer = Sealer(database, trail_storage(settings), TrailKey.of(root_key), machine)
+    keeper = None
+    if settings.state_storage is not None:
+        place = state_storage(settings)
+        keeper = StateKeeper(
+            database, place, root_key, machine, settings.state_every, lambda tx: why_stopped(tx) is None
+        )
     return Holdfast(
-        instance, custody, Housekeeper(database, custody, machine), supervisor, sealer, authorizer, application
+        instance, custody, Housekeeper(database, custody, machine), supervisor, sealer, keeper, authorizer, application
     )
 
 
@@ -166,6 +178,12 @@ def trail_storage(settings: Settings) -> Storage:
     region = settings.default_region
     found = settings.storage_of(region) if region in settings.regions else next(iter(settings.storages.values()))
     return Below(open_storage(found), DIRECTORY)
+
+
+def state_storage(settings: Settings) -> Storage:
+    """Return where copies of the control database go: as configured, else to the storage of the default region."""
+    usual = settings.storage_of(settings.default_region)
+    return open_storage(usual if settings.state_storage is None else settings.storages[settings.state_storage])
 
 
 def _unknown(request: HttpRequest) -> HttpReply:

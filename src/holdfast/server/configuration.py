@@ -6,6 +6,7 @@
 [site.NAME]          concurrency = 4   regions = ["*"]
 [[grant]]            url_prefix = "file:///srv"   read = true   restore = false
 [outgoing]           allow = ["idp.example.internal", "10.1.0.0/16"]   authorities = "ca.pem"
+[state]              storage = "NAME"   every_minutes = 60      (where copies of the control database go, how often)
 """
 
 import os
@@ -70,6 +71,7 @@ def load_configuration(
     """
     document = _read(directory.configuration)
     _only_known(document, {"server", "storage", "regions", "site", "grant", "outgoing"}, "")
+    _only_known(document, {"server", "storage", "regions", "site", "grant", "state"}, "")
     server = _table(document, "server")
     _only_known(
         server, {"listen", "database", "default_region", "certificate", "private_key", "heartbeat_seconds"}, "server."
@@ -86,6 +88,8 @@ def load_configuration(
         host_grants += (HostGrant(directory.sandbox.resolve().as_uri()),)
     host_grants += tuple(HostGrant(_as_url(grant)) for grant in grants)
     listen_host, listen_port = _listen(str(server.get("listen", f"127.0.0.1:{DEFAULT_PORT}")))
+    state = _table(document, "state")
+    _only_known(state, {"storage", "every_minutes"}, "state.")
     settings = Settings(
         data_dir=directory.path,
         mode=mode,
@@ -98,6 +102,8 @@ def load_configuration(
         host_id=directory.host_id(),
         outgoing=_reach(outgoing.get("allow", [])),
         authorities=_path(directory, outgoing.get("authorities")),
+        state_storage=_state_storage(state, storages, regions[default_region], mode),
+        state_every=_state_every(state),
         own=directory.own(mode)
         + tuple(storage.url for storage in storages.values() if storage.url.startswith("file:")),
     )
@@ -171,6 +177,26 @@ def _regions(table: Mapping[str, Any], storages: Mapping[str, StorageSettings]) 
             raise ConfigurationError(f"regions.{name}.storage names {storage}, and there is no [storage.{storage}]")
         regions[name] = storage
     return regions
+
+
+def _state_storage(
+    table: Mapping[str, Any], storages: Mapping[str, StorageSettings], usual: str, mode: Mode
+) -> str | None:
+    """Return where states go: as configured, else to the default region's storage; in development nowhere."""
+    if "storage" not in table:
+        return usual if mode is Mode.SERVE or table else None
+    if table["storage"] not in storages:
+        raise ConfigurationError(
+            f"state.storage names {table['storage']}, and there is no [storage.{table['storage']}]"
+        )
+    return str(table["storage"])
+
+
+def _state_every(table: Mapping[str, Any]) -> timedelta:
+    minutes = table.get("every_minutes", 60)
+    if not isinstance(minutes, int | float) or isinstance(minutes, bool) or minutes < 1:
+        raise ConfigurationError(f"state.every_minutes is {minutes!r}; give a number of minutes, 1 at least")
+    return timedelta(minutes=minutes)
 
 
 def _sites(table: Mapping[str, Any]) -> dict[str, SiteSettings]:

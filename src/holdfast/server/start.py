@@ -40,6 +40,7 @@ from holdfast.server.app import Holdfast, assemble
 from holdfast.server.configuration import Configuration, load_configuration
 from holdfast.server.data_directory import DataDirectory, write_private
 from holdfast.server.dev import routes as dev_routes
+from holdfast.server.standing import refuse_unfit
 from holdfast.server.world import DevWorld, civil_offset
 from holdfast.wire.listener import BoundedProtocol
 
@@ -146,6 +147,7 @@ def run_serve(data_dir: Path, *, host: str | None, port: int | None) -> int:
         WrongDirectoryError: a development server made it.
         AddressRefusedError: the address is not loopback, and no certificate is configured.
         DirectoryInUseError: another process serves the directory.
+        HoldfastError: the database is not there, half restored, moved away, or of another release.
     """
     _log_to_stderr()
     directory = DataDirectory(data_dir)
@@ -164,9 +166,11 @@ def run_serve(data_dir: Path, *, host: str | None, port: int | None) -> int:
             next=f"print the kit, then run: holdfast acknowledge-kit --data-dir {directory.path}",
         )
     with directory.held():
+        root_key = directory.load_root_key()
+        refuse_unfit(configuration.database_url)
         running = assemble(
             configuration,
-            root_key=directory.load_root_key(),
+            root_key=root_key,
             recovery_key=recovery,
             clock=SystemClock(),
             machine=SystemMachineTime(),
@@ -202,6 +206,7 @@ def _run_dev(options: DevOptions, directory: DataDirectory, configuration: Confi
     machine = SystemMachineTime()
     clock = MovableClock(machine)
     root_key = directory.load_root_key()
+    refuse_unfit(configuration.database_url, may_be_new=True)
     running = assemble(configuration, root_key=root_key, recovery_key=None, clock=clock, machine=machine)
     database = running.instance.database
 
