@@ -86,6 +86,24 @@ def global_settings(tx: sa.Connection, account: str) -> tuple[dict[str, str], da
     return values, None if changed is None else changed[1]
 
 
+def fully_managed_types(tx: sa.Connection, account: str, region: str) -> frozenset[str]:
+    """Return the resource types whose recovery points AWS Backup manages fully, so that the vault's key alone counts.
+
+    Types: AWS Backup Developer Guide, "Feature availability by resource"; DynamoDB where its advanced features are on.
+    """
+    _, managed = region_settings(tx, account, region)
+    return frozenset({"EFS", "S3", *(("DynamoDB",) if managed["DynamoDB"] else ())})
+
+
+def is_cross_account_enabled(tx: sa.Connection, account: str) -> bool:
+    """Return whether copies between accounts are switched on in the account's organization; no where it is in none."""
+    membership = find_membership(tx, account)
+    if membership is None:
+        return False
+    rows = _rows(tx, membership.organization.management_account, "", _GLOBAL)
+    return rows.get("isCrossAccountBackupEnabled", ("false", None))[0] == "true"
+
+
 def update_global_settings(tx: sa.Connection, account: str, settings: Mapping[str, str], *, now: datetime) -> None:
     """Change global settings of the organization that `account` manages.
 

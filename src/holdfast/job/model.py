@@ -148,6 +148,7 @@ class Job:
     vault_name: str | None
     vault_arn: str | None
     recovery_point_id: str | None
+    """The recovery point that a backup makes, or that a copy or restore reads."""
     recovery_point_arn: str | None
     role_arn: str
     document_id: str | None
@@ -158,7 +159,7 @@ class Job:
     rule_name: str | None
     selection_name: str | None
     options: Mapping[str, Any]
-    """What was asked for besides; see `BackupRequest` and `RestoreRequest` for the names."""
+    """What was asked for besides; see `BackupRequest`, `CopyRequest` and `RestoreRequest` for the names."""
     due_at: datetime | None
     created_at: datetime
     start_by: datetime | None
@@ -246,6 +247,31 @@ class RestoreRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class CopyRequest:
+    """A copy of one recovery point into another vault, which is the one that the subject names.
+
+    Where the point lies already, `recovery_point_id` is its; its row stays under the job's account and region.
+    """
+
+    subject: Subject
+    recovery_point_id: str
+    recovery_point_arn: str
+    source_vault_arn: str
+    cold_after_days: int | None = None
+    delete_after_days: int | None = None
+    """Without it, or with -1, the copy follows the lifecycle of the point."""
+    bytes_total: int = 0
+
+    def options(self) -> dict[str, Any]:
+        """Return what lies in the job's `options`."""
+        return {
+            "source_vault_arn": self.source_vault_arn,
+            "cold_after_days": self.cold_after_days,
+            "delete_after_days": self.delete_after_days,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """The right of one run to work on a job, until another one claims it with a higher epoch."""
 
@@ -279,7 +305,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """The work was done. A backup has made a recovery point, a restore has made a resource."""
+    """The work was done. A backup or copy has made a recovery point, a restore has made a resource."""
 
     result: Mapping[str, Any] = field(default_factory=dict)
     """What the mover reported, JSON values only; `job.protocol.Result` has the names."""

@@ -36,7 +36,7 @@ from holdfast.job.protocol import (
     to_mover,
 )
 from holdfast.job.run import GivenUpError, Run
-from holdfast.job.work import back_up, restore, went_wrong
+from holdfast.job.work import back_up, copy, restore, went_wrong
 from holdfast.repository.writer import CancelledError
 from holdfast.source.protocol import SourceAbortedError
 
@@ -96,7 +96,9 @@ class Mover:
             return back_up(run, run.ticket.backup, self._host, self._machine)
         if run.ticket.restore is not None:
             return restore(run, run.ticket.restore, self._host, self._machine)
-        raise ProtocolError("a ticket says neither what to back up nor what to restore")
+        if run.ticket.copy is not None:
+            return copy(run, run.ticket.copy, self._host, self._machine)
+        raise ProtocolError("a ticket says neither what to back up nor what to copy or restore")
 
     def _say(self, message: FromMover) -> None:
         self._channel.send(encode(message))

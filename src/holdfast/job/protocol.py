@@ -104,6 +104,19 @@ class RestoreWork:
 
 
 @dataclass(frozen=True, slots=True)
+class CopyWork:
+    """Copy a snapshot of another repository into this ticket's."""
+
+    source: RepositoryAccess
+    snapshot: str
+    bytes_expected: int = 0
+    read_bytes_per_second: int = 0
+    """0: as fast as it goes."""
+    adopt_epoch: int | None = None
+    """As for `BackupWork`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ticket:
     """One job's run: what to do, and all that is needed for it, ending with its epoch."""
 
@@ -121,6 +134,7 @@ class Ticket:
     """A mover that has not heard its supervisor for so long stops by itself."""
     backup: BackupWork | None = None
     restore: RestoreWork | None = None
+    copy: CopyWork | None = None
     recovery_point_id: str | None = None
 
     @property

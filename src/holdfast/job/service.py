@@ -8,10 +8,11 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from holdfast.core.errors import InvalidInputError
-from holdfast.core.ids import new_uuid
+from holdfast.core.ids import name_uuid, new_uuid
 from holdfast.database.outbox import publish
 from holdfast.job import store
 from holdfast.job.model import (
+    DEFAULT_COMPLETION_WINDOW,
     DEFAULT_PRIORITY,
     ON_DEMAND_PRIORITY,
     SHORTEST_START_WINDOW,
@@ -19,6 +20,7 @@ from holdfast.job.model import (
     Category,
     Claim,
     Completed,
+    CopyRequest,
     Failed,
     FencedError,
     Job,
@@ -82,12 +84,64 @@ def start_restore_job(tx: sa.Connection, request: RestoreRequest, *, now: dateti
             "bytes_total": request.bytes_total,
         },
         options=request.options(),
-        completion_window=BackupRequest(request.subject).completion_window,
+        completion_window=DEFAULT_COMPLETION_WINDOW,
         start_by=None,
         complete_by=None,
         now=now,
     )
     return _get(tx, job_id)
+
+
+def start_copy_job(tx: sa.Connection, request: CopyRequest, *, now: datetime) -> Job:
+    """Create a copy job by hand; it has no start window."""
+    job_id = new_uuid()
+    store.insert(
+        tx,
+        {
+            **_row(job_id, Kind.COPY, request.subject, priority=ON_DEMAND_PRIORITY),
+            "recovery_point_id": request.recovery_point_id,
+            "recovery_point_arn": request.recovery_point_arn,
+            "bytes_total": request.bytes_total,
+        },
+        options=request.options(),
+        completion_window=DEFAULT_COMPLETION_WINDOW,
+        start_by=None,
+        complete_by=None,
+        now=now,
+    )
+    return _get(tx, job_id)
+
+
+def start_copies_of(tx: sa.Connection, backup: Job, requests: Sequence[CopyRequest], *, now: datetime) -> None:
+    """Create the copy jobs that a rule wants of what a backup of it has made, in the transaction that ends the backup.
+
+    However often that is tried, each copy has one job. It stands under the same plan and rule, in the same account.
+    """
+    store.insert_copies(
+        tx,
+        backup.id,
+        [
+            {
+                "id": name_uuid("copy", backup.id, str(number)),
+                "site": request.subject.site,
+                "vault_name": request.subject.vault_name,
+                "vault_arn": request.subject.vault_arn,
+                "recovery_point_id": request.recovery_point_id,
+                "recovery_point_arn": request.recovery_point_arn,
+                "bytes_total": request.bytes_total,
+                "options": {**request.options(), **_made_by(backup)},
+            }
+            for number, request in enumerate(requests)
+        ],
+        completion_window=DEFAULT_COMPLETION_WINDOW,
+        now=now,
+    )
+
+
+def _made_by(backup: Job) -> dict[str, Any]:
+    """Return what a copy job tells of the backup job that it followed."""
+    told = {name: backup.options[name] for name in ("schedule", "timezone") if name in backup.options}
+    return {"created_by_job": backup.id, **told}
 
 
 def _row(job_id: str, kind: Kind, subject: Subject, *, priority: int) -> dict[str, Any]:

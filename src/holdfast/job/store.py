@@ -46,6 +46,23 @@ _INSERT = text(f"""
             0, 0, '{{}}', NULL, {MONITORED_BY.format(organization=":organization_id")})
 """)  # fmt: skip
 
+_INSERT_COPY = text(f"""
+    INSERT INTO job ({COLUMNS})
+    SELECT :id, 'COPY', account, region, 'CREATED', 0, priority, :site, organization_id, unit_path, resource_arn,
+           resource_type, resource_name, resource_id, :vault_name, :vault_arn, :recovery_point_id,
+           :recovery_point_arn, role_arn, document_id, plan_id, plan_name, plan_version, rule_id, rule_name,
+           selection_name, :options, NULL, :now, :start_by, NULL, :completion_window, NULL, NULL, NULL, NULL, NULL, 0,
+           NULL, NULL, NULL, '', 0, :bytes_total, 0, 0, '{{}}', NULL, monitored_by
+      FROM job WHERE id = :backup
+    ON CONFLICT (id) DO NOTHING
+""").bindparams(
+    *(sa.bindparam(name, type_=sa.BigInteger) for name in ("now", "start_by", "completion_window", "bytes_total")),
+    *(
+        sa.bindparam(name, type_=sa.Text)
+        for name in ("id", "site", "vault_name", "vault_arn", "recovery_point_id", "recovery_point_arn", "options")
+    ),
+)
+
 _SELECT = text(f"SELECT {COLUMNS} FROM job WHERE id = :id")
 
 _CLAIM = text(f"""
@@ -213,6 +230,32 @@ def insert(
             "now": stamp(now),
         },
     )
+
+
+def insert_copies(
+    tx: sa.Connection,
+    backup_id: str,
+    copies: Sequence[Mapping[str, Any]],
+    *,
+    completion_window: timedelta,
+    now: datetime,
+) -> None:
+    """Insert waiting copy jobs beside the backup that they follow, under its plan and rule; those there are stay."""
+    if copies:
+        tx.execute(
+            _INSERT_COPY,
+            [
+                {
+                    **copy,
+                    "options": to_json(dict(copy["options"])),
+                    "backup": backup_id,
+                    "start_by": FOREVER,
+                    "completion_window": completion_window // _MICROSECOND,
+                    "now": stamp(now),
+                }
+                for copy in copies
+            ],
+        )
 
 
 def find(tx: sa.Connection, job_id: str) -> Job | None:

@@ -7,7 +7,7 @@ windows that closed, jobs that are next, runs that have fallen silent.
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -81,6 +81,10 @@ class Preparation:
 
     ticket: Ticket
     recovery_point_arn: str | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """What else the job's result shall tell, as JSON values."""
+    remark: str | None = None
+    """What the job says if it completes without any trouble."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,7 @@ class Duties:
     make_ready: Callable[[Claim, Preparation], None] = lambda _claim, _preparation: None
     """Slow work outside of any transaction before the mover starts: the repository and its key file."""
     record: Callable[[Job, Completed], None] = lambda _job, _outcome: None
-    """Put the signed record of the recovery point into storage, before the row is committed."""
+    """Put the signed record of the new recovery point into storage, before the row is committed."""
     catalogue: service.Catalogue | None = None
     """Insert the recovery point, in the transaction that ends the job."""
 
@@ -277,13 +281,14 @@ class Supervisor:
 
     def _ticket(self, ticket: Ticket, claim: Claim) -> Ticket:
         """Return the ticket with what is this run's own."""
-        epoch = claim.prepared.get("epoch")
-        backup = ticket.backup
-        if backup is not None and isinstance(epoch, int):
-            backup = replace(backup, adopt_epoch=epoch)
-        return replace(
-            ticket, job_id=claim.job.id, epoch=claim.epoch, beat=self._beat, silence=self._silence, backup=backup
-        )
+        left = claim.prepared.get("epoch")
+        if isinstance(left, int):
+            ticket = replace(
+                ticket,
+                backup=None if ticket.backup is None else replace(ticket.backup, adopt_epoch=left),
+                copy=None if ticket.copy is None else replace(ticket.copy, adopt_epoch=left),
+            )
+        return replace(ticket, job_id=claim.job.id, epoch=claim.epoch, beat=self._beat, silence=self._silence)
 
     def _end_or_try_again(self, claim: Claim, outcome: Outcome) -> None:
         try:
@@ -300,7 +305,7 @@ class Supervisor:
             self._end(claim, Failed(reason, Category.FATAL_ERROR, retryable=True))
 
     def _end(self, claim: Claim, outcome: Outcome) -> None:
-        if isinstance(outcome, Completed) and claim.job.kind is Kind.BACKUP:
+        if isinstance(outcome, Completed) and claim.job.kind is not Kind.RESTORE:
             self.beat_once(claim, None)
             with self._beating(claim):
                 self._duties.record(claim.job, outcome)
@@ -458,6 +463,7 @@ class _Conversation:
     def _prepared(self, brought: Brought) -> dict[str, Any]:
         """Return what lies in the job's `result` from before its snapshot is written until it has ended."""
         return {
+            **self._preparation.about,
             "brought": asdict(brought),
             "epoch": self._claim.epoch,
             "recovery_point_id": self._preparation.ticket.recovery_point_id,
@@ -470,13 +476,15 @@ class _Conversation:
         about |= {"snapshot_id": said.snapshot_id, "created_resource": said.created_resource, "adopted": said.adopted}
         issues = _issues(about)
         brought: Mapping[str, Any] = about["brought"]
+        # A copy's row goes on naming the point that was copied; the new one is told by its result.
+        is_copy = self._claim.job.kind is Kind.COPY
         return Completed(
             result=about,
-            recovery_point_id=about["recovery_point_id"],
-            recovery_point_arn=about["recovery_point_arn"],
+            recovery_point_id=None if is_copy else about["recovery_point_id"],
+            recovery_point_arn=None if is_copy else about["recovery_point_arn"],
             bytes_read=brought["bytes_total"],
             bytes_stored=brought["bytes_stored"],
-            message=issues,
+            message=issues or self._preparation.remark,
             category=Category.SUCCESS if issues is None else Category.MISCELLANEOUS,
         )
 

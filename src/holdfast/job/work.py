@@ -1,4 +1,4 @@
-"""The work itself, inside a mover: reading a source into a repository, and writing a snapshot into a target."""
+"""The work itself, inside a mover: a source into a repository, a snapshot into another repository or into a target."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -20,6 +20,7 @@ from holdfast.job.model import Category
 from holdfast.job.protocol import (
     BackupWork,
     Brought,
+    CopyWork,
     Host,
     Place,
     ProgressMade,
@@ -39,7 +40,7 @@ from holdfast.repository.parent import ParentTree
 from holdfast.repository.repository import Repository
 from holdfast.repository.restore import Existing, Restored, RestoreProgress
 from holdfast.repository.snapshot import Snapshot, SnapshotNotFoundError
-from holdfast.repository.writer import Limits, Progress, SnapshotWriter, WrittenTree
+from holdfast.repository.writer import Limits, Progress, SnapshotWriter
 from holdfast.source.location import place
 from holdfast.source.protocol import (
     DirectoryLanding,
@@ -48,7 +49,6 @@ from holdfast.source.protocol import (
     SecretRefusedError,
     SourceError,
     SourceMissingError,
-    SourceReport,
     SourceSecret,
     SourceSpec,
     Target,
@@ -75,17 +75,7 @@ def back_up(run: Run, work: BackupWork, host: Host, machine: MachineTime) -> Res
     repository.unlock()  # a mover that was killed here could not let go of its lock
     adopted = None if work.adopt_epoch is None else _left_by(repository, ticket, work.adopt_epoch)
     if adopted is not None:
-        run.ask(Brought(), adopting=True)
-        return Result(Brought(), snapshot_id=adopted.id, adopted=True)
-
-    def report(progress: Progress) -> None:
-        run.progress = ProgressMade(
-            bytes_done=progress.bytes_total,
-            bytes_total=max(work.bytes_expected, progress.bytes_total),
-            bytes_stored=progress.bytes_stored,
-            items_done=progress.files + progress.dirs + progress.others,
-        )
-
+        return _adopt(run, adopted)
     source = open_source(_spec(work.source, ticket.job_id, host))
     run.on_giving_up(source.abort)
     try:
@@ -93,7 +83,7 @@ def back_up(run: Run, work: BackupWork, host: Host, machine: MachineTime) -> Res
             hostname=ticket.account,
             chunk_class=source.chunk_class,
             limits=Limits(read_bytes_per_second=work.read_bytes_per_second),
-            progress=report,
+            progress=lambda progress: _report(run, work.bytes_expected, progress),
             cancelled=run.is_given_up,
         ) as writer:
             parent, parent_id = _parent(repository, writer, work.parent_snapshot)
@@ -104,7 +94,13 @@ def back_up(run: Run, work: BackupWork, host: Host, machine: MachineTime) -> Res
             ended = source.finish()
             problems = (*tree.problems, *ended.problems)
             run.say_troubles(_troubles(problems))
-            brought = _brought(source.consistency, ended, tree, len(problems))
+            brought = replace(
+                _brought(tree.progress),
+                consistency=str(source.consistency),
+                facts=ended.facts,
+                restore_metadata=ended.restore_metadata,
+                problems=len(problems),
+            )
             written = writer.commit(
                 at=ticket.at,
                 tags=ticket.tags,
@@ -117,19 +113,66 @@ def back_up(run: Run, work: BackupWork, host: Host, machine: MachineTime) -> Res
         source.abort()
 
 
-def _brought(consistency: str, ended: SourceReport, tree: WrittenTree, problems: int) -> Brought:
-    done = tree.progress
+def copy(run: Run, work: CopyWork, host: Host, machine: MachineTime) -> Result:
+    """Copy the snapshot into the repository, sending only what is missing there, if the supervisor lets us.
+
+    Raises:
+        GivenUpError: it does not, or the run was told to stop.
+        HoldfastError: one of the repositories or storages could not be used to the end.
+    """
+    ticket = run.ticket
+    repository = _open(ticket.repository, host, machine)
+    source = _open(work.source, host, machine)
+    for one in (repository, source):
+        one.unlock()
+    adopted = None if work.adopt_epoch is None else _left_by(repository, ticket, work.adopt_epoch)
+    if adopted is not None:
+        return _adopt(run, adopted)
+    snapshot = source.snapshot(work.snapshot)
+    with (
+        source.reading() as reader,
+        repository.begin(
+            hostname=snapshot.hostname,
+            limits=Limits(read_bytes_per_second=work.read_bytes_per_second),
+            progress=lambda progress: _report(run, work.bytes_expected, progress),
+            cancelled=run.is_given_up,
+        ) as writer,
+    ):
+        tree = writer.copy_tree(reader, snapshot.tree)
+        brought = _brought(tree.progress)
+        written = writer.commit(
+            at=snapshot.at,
+            tags=ticket.tags,
+            paths=snapshot.paths,
+            username=snapshot.username,
+            original=snapshot.original or snapshot.id,
+            before_snapshot=lambda: run.ask(brought),
+        )
+    return Result(brought, snapshot_id=written.snapshot_id)
+
+
+def _adopt(run: Run, left: Snapshot) -> Result:
+    run.ask(Brought(), adopting=True)
+    return Result(Brought(), snapshot_id=left.id, adopted=True)
+
+
+def _report(run: Run, expected: int, progress: Progress) -> None:
+    run.progress = ProgressMade(
+        bytes_done=progress.bytes_total,
+        bytes_total=max(expected, progress.bytes_total),
+        bytes_stored=progress.bytes_stored,
+        items_done=progress.files + progress.dirs + progress.others,
+    )
+
+
+def _brought(done: Progress) -> Brought:
     return Brought(
-        consistency=str(consistency),
-        facts=ended.facts,
-        restore_metadata=ended.restore_metadata,
         files=done.files,
         dirs=done.dirs,
         others=done.others,
         bytes_total=done.bytes_total,
         bytes_read=done.bytes_read,
         bytes_stored=done.bytes_stored,
-        problems=problems,
     )
 
 

@@ -3,37 +3,48 @@
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from holdfast.access.backup_role import may_backup, may_restore
+from holdfast.access.backup_role import may_backup, may_restore, missing_rights
+from holdfast.access.tag import tags_of
 from holdfast.core.arn import Arn
 from holdfast.core.errors import DeniedError, HoldfastError, InvalidInputError, NotFoundError
 from holdfast.core.ids import name_uuid
 from holdfast.core.settings import LOCAL_SITE, HostGrant, Mode, Settings
-from holdfast.job.model import Category, Claim, Completed, Job, Kind
-from holdfast.job.protocol import BackupWork, Host, Place, RepositoryAccess, RestoreWork, Secret, Ticket
+from holdfast.job.copying import copy_lifecycle, unmet, where_copy_lies
+from holdfast.job.model import Category, Claim, Completed, CopyRequest, Job, Kind, Subject
+from holdfast.job.protocol import BackupWork, CopyWork, Host, Place, RepositoryAccess, RestoreWork, Secret, Ticket
+from holdfast.job.service import start_copies_of
 from holdfast.job.supervisor import Duties, Preparation, Refusal
 from holdfast.plan.model.plan import Lifecycle, organization_plan_id, organization_rule_id
 from holdfast.recovery import service as recovery
 from holdfast.recovery import store as points
+from holdfast.recovery.model import RecoveryPoint, StorageClass, normal
 from holdfast.recovery.service import Made, Recorded
 from holdfast.server.authorize import controls_of
+from holdfast.server.copying import gather
 from holdfast.source import service as sources
 from holdfast.source.confined import own_places
 from holdfast.source.grant import Purpose, granting, refuse_own
 from holdfast.source.location import location, place
 from holdfast.source.protocol import NotGrantedError
 from holdfast.vault.custody import Custody
-from holdfast.vault.model import UnknownVaultError, Vault
+from holdfast.vault.model import Vault
 from holdfast.vault.repositories import access_for_job, prepare_repository, repository_for
-from holdfast.vault.service import get_vault
+from holdfast.vault.service import find_vault_by_arn
+from holdfast.vault.store import find_vault_by_id
 from holdfast.wire.call import Instance
 
 _BY_THE_SUPERVISOR: Final = timedelta(seconds=1)
 """Beat and silence of a ticket are the supervisor's to set."""
+
+_REPOSITORY: Final = "repository_id"
+"""Where a job's result says which repository it writes into: a new generation may begin while it runs."""
+
+_COLONS_BEFORE_ACCOUNT: Final = 4
 
 
 class JobRefusedError(HoldfastError):
@@ -66,9 +77,13 @@ class Duty:
         """Check everything a job needs, and return its ticket, or the words of what stands in its way."""
         job = claim.job
         try:
-            if job.kind is Kind.RESTORE:
-                return self._prepare_restore(tx, job)
-            return self._prepare_backup(tx, job)
+            match job.kind:
+                case Kind.BACKUP:
+                    return self._prepare_backup(tx, job)
+                case Kind.COPY:
+                    return self._prepare_copy(tx, job)
+                case Kind.RESTORE:
+                    return self._prepare_restore(tx, job)
         except JobRefusedError as refusal:
             return Refusal(str(refusal), refusal.category)
         except DeniedError as refusal:
@@ -77,41 +92,40 @@ class Duty:
             # What is missing or makes no sense now will not mend itself while the job waits.
             return Refusal(str(refusal), Category.RESOURCE_NOT_FOUND)
 
-    def make_ready(self, claim: Claim, _preparation: Preparation) -> None:
-        """Make sure that the repository of a backup exists, with its key beside it."""
-        job = claim.job
-        if job.kind is not Kind.BACKUP:
+    def make_ready(self, claim: Claim, preparation: Preparation) -> None:
+        """Make sure that the repository that a backup or copy writes into exists, with its key beside it."""
+        if claim.job.kind is Kind.RESTORE:
             return
-        now = self.instance.clock.now()
-        with self.instance.database.transaction() as tx:
-            vault = self._vault(tx, job)
-            repository = repository_for(tx, self.custody, vault, job.account, now=now)
         prepare_repository(
             self.instance.database,
             self.custody,
-            repository.id,
+            preparation.about[_REPOSITORY],
             host_id=self.instance.settings.host_id,
             machine=self.instance.machine,
-            now=now,
+            now=self.instance.clock.now(),
         )
 
     def record(self, job: Job, outcome: Completed) -> None:
         """Put the signed record of the new recovery point into storage, before the job's row says that it is done."""
-        if job.kind is not Kind.BACKUP:
+        if job.kind is Kind.RESTORE:
             return
         database = self.instance.database
         now = self.instance.clock.now()
-        with database.transaction() as tx:
-            vault = self._vault(tx, job)
-            repository = repository_for(tx, self.custody, vault, job.account, now=now)
-            tags = sources.tags_of_resource(tx, job.account, job.region, job.resource_arn)
+        with database.reading() as tx:
+            made = (self._made_by_copy if job.kind is Kind.COPY else self._made_by_backup)(tx, job, outcome, now)
+        recorded = recovery.record_point(database, self.custody, made, now=now)
+        with self._guard:
+            self._recorded[job.id, job.epoch] = recorded
+
+    def _made_by_backup(self, tx: sa.Connection, job: Job, outcome: Completed, now: datetime) -> Made:
+        tags = sources.tags_of_resource(tx, job.account, job.region, job.resource_arn)
         brought: Mapping[str, Any] = outcome.result["brought"]
-        made = Made(
+        return Made(
             point_id=_point_id(job),
             job_id=job.id,
             epoch=job.epoch,
-            vault_id=vault.id,
-            repository_id=repository.id,
+            vault_id=self._vault(tx, job).id,
+            repository_id=outcome.result[_REPOSITORY],
             snapshot_id=outcome.result["snapshot_id"],
             resource_account=job.account,
             resource_arn=job.resource_arn,
@@ -131,9 +145,36 @@ class Duty:
             tags={**tags, **job.options.get("point_tags", {})},
             arn=outcome.recovery_point_arn,
         )
-        recorded = recovery.record_point(database, self.custody, made, now=now)
-        with self._guard:
-            self._recorded[job.id, job.epoch] = recorded
+
+    def _made_by_copy(self, tx: sa.Connection, job: Job, outcome: Completed, now: datetime) -> Made:
+        """Return what a copy has made: a point of its own that tells of its resource as the one it was copied from."""
+        source = self._point(tx, job)
+        return Made(
+            point_id=_point_id(job),
+            job_id=job.id,
+            epoch=job.epoch,
+            vault_id=self._vault(tx, job).id,
+            repository_id=outcome.result[_REPOSITORY],
+            snapshot_id=outcome.result["snapshot_id"],
+            resource_account=source.resource_account,
+            resource_arn=source.resource_arn,
+            resource_type=source.resource_type,
+            resource_name=source.resource_name,
+            role_arn=job.role_arn,
+            created_at=source.created_at,
+            completed_at=now,
+            size_bytes=source.size_bytes,
+            stored_bytes=outcome.bytes_stored,
+            consistency=source.consistency,
+            lifecycle=copy_lifecycle(_lifecycle(job), source.lifecycle),
+            created_by=_created_by(job),
+            restore_metadata=source.restore_metadata,
+            problems=source.problems,
+            status_message=source.status_message,
+            tags=tags_of(tx, source.account, source.region, source.arn),
+            source_vault_arn=source.vault_arn,
+            arn=outcome.result["recovery_point_arn"],
+        )
 
     def catalogue(self, tx: sa.Connection, job: Job, _outcome: Completed) -> None:
         """Make what a job made visible, in the transaction that ends it."""
@@ -143,7 +184,39 @@ class Duty:
             return
         with self._guard:
             recorded = self._recorded.pop((job.id, job.epoch))
-        recovery.catalogue_point(tx, recorded)
+        point = recovery.catalogue_point(tx, recorded)
+        if job.kind is Kind.BACKUP:
+            start_copies_of(tx, job, self._copies_of(job, point), now=self.instance.clock.now())
+
+    def _copies_of(self, job: Job, point: RecoveryPoint) -> list[CopyRequest]:
+        """Return the copies that a backup's rule wants of its point."""
+        wanted = []
+        for action in job.options.get("copies", ()):
+            vault_arn = action["vault_arn"].replace("$account", job.account).replace("$region", job.region)
+            subject = Subject(
+                account=job.account,
+                region=job.region,
+                resource_arn=job.resource_arn,
+                resource_type=job.resource_type,
+                resource_name=job.resource_name,
+                site=self.instance.settings.site_for(job.region),
+                role_arn=job.role_arn,
+                vault_name=vault_arn.rpartition(":")[2],
+                vault_arn=vault_arn,
+            )
+            lifecycle = action["lifecycle"]
+            wanted.append(
+                CopyRequest(
+                    subject=subject,
+                    recovery_point_id=point.id,
+                    recovery_point_arn=point.arn,
+                    source_vault_arn=point.vault_arn,
+                    cold_after_days=lifecycle["cold_after_days"],
+                    delete_after_days=lifecycle["delete_after_days"],
+                    bytes_total=point.size_bytes,
+                )
+            )
+        return wanted
 
     def _prepare_backup(self, tx: sa.Connection, job: Job) -> Preparation:
         vault = self._vault(tx, job)
@@ -192,14 +265,63 @@ class Duty:
             job_id=job.id,
             at=job.started_at or now,
         )
-        return Preparation(replace(ticket, backup=BackupWork(source, parent_snapshot=parent)), arn)
+        work = BackupWork(source, parent_snapshot=parent)
+        return Preparation(replace(ticket, backup=work), arn, about={_REPOSITORY: repository.id})
+
+    def _prepare_copy(self, tx: sa.Connection, job: Job) -> Preparation:
+        point = self._point(tx, job)
+        lacking = missing_rights(tx, job.role_arn, (), job.account)
+        if lacking:
+            raise JobRefusedError("; ".join(lacking), Category.ACCESS_DENIED)
+        source = find_vault_by_id(tx, point.vault_id)
+        if source is None or source.arn == job.vault_arn:
+            raise JobRefusedError(f"{point.arn} lies in {job.vault_arn} already", Category.INVALID_STATE)
+        lifecycle = copy_lifecycle(_lifecycle(job), point.lifecycle)
+        facts = gather(
+            tx,
+            role_arn=job.role_arn,
+            source=source,
+            target_arn=Arn.parse(job.vault_arn or ""),
+            resource_type=point.resource_type,
+            is_cold=point.storage_class is StorageClass.COLD,
+            delete_after_days=normal(lifecycle).delete_after_days,
+        )
+        for broken in unmet(facts):
+            raise JobRefusedError(str(broken), broken.category)
+        target = self._vault(tx, job)
+        try:
+            recovery.refuse_new_point(target, lifecycle, point.resource_type)
+        except HoldfastError as error:
+            raise JobRefusedError(str(error), Category.INVALID_LIFECYCLE) from error
+        repository = repository_for(tx, self.custody, target, point.resource_account, now=self.instance.clock.now())
+        point_id = _point_id(job)
+        arn = recovery.arn_for(
+            target,
+            resource_type=point.resource_type,
+            resource_arn=point.resource_arn,
+            point_id=point_id,
+            job_id=job.id,
+            at=point.created_at,
+        )
+        work = CopyWork(
+            source=self._access(tx, point.repository_id), snapshot=point.snapshot_id, bytes_expected=point.size_bytes
+        )
+        storages = self.instance.settings.storages
+        about = {
+            _REPOSITORY: repository.id,
+            "key_arn": target.key_arn,
+            "is_locked": target.lock is not None,
+            "cold_after_days": lifecycle.cold_after_days,
+            "delete_after_days": lifecycle.delete_after_days,
+        }
+        domains = storages[source.storage].fault_domain, storages[target.storage].fault_domain
+        ticket = self._ticket(tx, job, repository.id, point_id)
+        return Preparation(replace(ticket, copy=work), arn, about=about, remark=where_copy_lies(*domains))
 
     def _prepare_restore(self, tx: sa.Connection, job: Job) -> Preparation:
-        point = None if job.recovery_point_id is None else points.find_point_by_id(tx, job.recovery_point_id)
-        if point is None or point.deleted_at is not None:
-            raise JobRefusedError(
-                f"the recovery point {job.recovery_point_arn} does not exist any more", Category.RESOURCE_NOT_FOUND
-            )
+        point = self._point(tx, job)
+        if point.deleted_at is not None:
+            raise _gone(job)
         controls = controls_of(tx, job.account)
         lacking = may_restore(
             tx,
@@ -239,32 +361,45 @@ class Duty:
         return Preparation(replace(ticket, restore=work), job.recovery_point_arn)
 
     def _ticket(self, tx: sa.Connection, job: Job, repository_id: str, point_id: str) -> Ticket:
-        try:
-            access = access_for_job(tx, self.custody, repository_id)
-        except HoldfastError as error:
-            raise JobRefusedError(str(error), Category.KMS_KEY_ERROR) from error
         return Ticket(
             job_id=job.id,
             epoch=job.epoch,
             kind=job.kind,
             account=job.account,
             resource_arn=job.resource_arn,
-            repository=RepositoryAccess(access.storage_url, access.path, access.password, access.storage_options),
+            repository=self._access(tx, repository_id),
             at=self.instance.clock.now(),
             beat=_BY_THE_SUPERVISOR,
             silence=_BY_THE_SUPERVISOR,
             recovery_point_id=point_id,
         )
 
-    def _vault(self, tx: sa.Connection, job: Job) -> Vault:
+    def _access(self, tx: sa.Connection, repository_id: str) -> RepositoryAccess:
         try:
-            return get_vault(tx, account=job.account, region=job.region, name=job.vault_name or "")
-        except UnknownVaultError as error:
+            access = access_for_job(tx, self.custody, repository_id)
+        except HoldfastError as error:
+            raise JobRefusedError(str(error), Category.KMS_KEY_ERROR) from error
+        return RepositoryAccess(access.storage_url, access.path, access.password, access.storage_options)
+
+    def _point(self, tx: sa.Connection, job: Job) -> RecoveryPoint:
+        """Return the point that a copy or restore reads, hidden or not."""
+        point = None if job.recovery_point_id is None else points.find_point_by_id(tx, job.recovery_point_id)
+        if point is None:
+            raise _gone(job)
+        return point
+
+    def _vault(self, tx: sa.Connection, job: Job) -> Vault:
+        """Return the vault that a backup or copy writes into."""
+        arn = job.vault_arn or ""
+        vault = find_vault_by_arn(tx, arn)
+        if vault is None:
+            account = arn.split(":")[4] if arn.count(":") > _COLONS_BEFORE_ACCOUNT else job.account
             raise JobRefusedError(
-                f"the job cannot run because backup vault {job.vault_arn} does not exist; create it in account "
-                f"{job.account}, or name another in the plan",
+                f"the job cannot run because backup vault {arn} does not exist; create it in account {account}, or "
+                "name another in the plan",
                 Category.RESOURCE_NOT_FOUND,
-            ) from error
+            )
+        return vault
 
     def _grants(self, tx: sa.Connection, job: Job, purpose: Purpose, url: str) -> tuple[HostGrant, ...]:
         """Return what the account may touch at the job's site, which has to hold the place of this job.
@@ -288,6 +423,12 @@ class Duty:
             except NotGrantedError as error:
                 raise JobRefusedError(str(error), Category.ACCESS_DENIED) from error
         return given
+
+
+def _gone(job: Job) -> JobRefusedError:
+    return JobRefusedError(
+        f"the recovery point {job.recovery_point_arn} does not exist any more", Category.RESOURCE_NOT_FOUND
+    )
 
 
 def _point_id(job: Job) -> str:

@@ -5,6 +5,7 @@ from typing import Final
 
 from holdfast.server import explain, simulate
 from holdfast.wire import (
+    backup_copies,
     backup_job_lists,
     backup_jobs,
     backup_plans,
@@ -30,6 +31,7 @@ HANDLERS: Final[Mapping[str, Mapping[str, Handler]]] = {
         **backup_vaults.OPERATIONS,
         **backup_points.OPERATIONS,
         **backup_jobs.OPERATIONS,
+        **backup_copies.OPERATIONS,
         **backup_job_lists.OPERATIONS,
         **backup_settings.OPERATIONS,
     },

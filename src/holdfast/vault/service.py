@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from holdfast.access.model.document import DocumentKind, parse_document
 from holdfast.access.store import raise_access_version
 from holdfast.access.tag import check_tags
+from holdfast.core.arn import Arn, InvalidArnError
 from holdfast.core.errors import InvalidInputError, InvalidStateError, NotFoundError
 from holdfast.core.ids import new_uuid
 from holdfast.vault import keys, ledger, store
@@ -126,6 +127,17 @@ def get_vault(tx: sa.Connection, account: str, region: str, name: str) -> Vault:
     if vault is None:
         raise UnknownVaultError(f"Backup vault {name} does not exist in account {account}, region {region}")
     return vault
+
+
+def find_vault_by_arn(tx: sa.Connection, arn: str) -> Vault | None:
+    """Return the vault with this ARN, None also for what is no vault's ARN."""
+    try:
+        parsed = Arn.parse(arn)
+    except InvalidArnError:
+        return None
+    name = parsed.resource.removeprefix("backup-vault:")
+    vault = store.find_vault(tx, account=parsed.account, region=parsed.region, name=name)
+    return vault if vault is not None and vault.arn == arn else None
 
 
 def get_vault_or_deny(tx: sa.Connection, account: str, region: str, name: str) -> Vault:

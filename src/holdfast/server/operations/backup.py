@@ -21,6 +21,7 @@ _VAULT = text("""
 _POINT = text("""
     SELECT v.name, v.policy, v.account FROM recovery_point p JOIN vault v ON v.id = p.vault_id
      WHERE p.account = :account AND p.region = :region AND p.arn = :arn""")
+_PATH = text("SELECT path FROM placement WHERE account_id = :account AND ends_at = :forever")
 _COPY_ONLY: Final = frozenset({"backup:copyintobackupvault"})
 _SERVICE: Final = "backup.amazonaws.com"
 
@@ -173,11 +174,34 @@ def _start_copy(scene: Scene, parameters: Parameters) -> list[Check]:
     owner = arn_account(target) or scene.account
     parts = target.split(":", 6)
     region, name = (parts[3], parts[-1]) if len(parts) > 6 else (scene.region, "")  # noqa: PLR2004 - parts of the ARN
-    check = _point_check(scene, parameters, "backup:StartCopyJob", {"backup:CopyTargets": [target]})
-    into = Check(
-        "backup:CopyIntoBackupVault", target, owner=owner, policy=vault_policy(scene, owner, name, region=region)
-    )
-    return [check, into, *pass_role(scene, parameters.get("IamRoleArn"))]
+    values: dict[str, Value] = {
+        "backup:CopyTargets": [target],
+        "backup:CopyTargetOrgPaths": _org_paths(scene, owner),
+    }
+    return [
+        _point_check(scene, parameters, "backup:StartCopyJob", values),
+        # The role must be let in and out, and its job fails where it is not. Whom it is denied to may not even ask.
+        Check(
+            "backup:CopyFromBackupVault",
+            scene.arn("backup", f"backup-vault:{parameters['SourceBackupVaultName']}"),
+            values=values,
+            policy=vault_policy(scene, scene.account, parameters["SourceBackupVaultName"]),
+            is_free=True,
+        ),
+        Check(
+            "backup:CopyIntoBackupVault",
+            target,
+            owner=owner,
+            policy=vault_policy(scene, owner, name, region=region),
+            is_free=True,
+        ),
+        *pass_role(scene, parameters.get("IamRoleArn")),
+    ]
+
+
+def _org_paths(scene: Scene, account: str) -> list[str] | None:
+    """Return where an account stands in its organization, None where it stands in none."""
+    return list(scene.tx.execute(_PATH, {"account": account, "forever": FOREVER}).scalars()) or None
 
 
 def _testing_selection(action: str) -> Callable[[Scene, Parameters], list[Check]]:
