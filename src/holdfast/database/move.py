@@ -11,7 +11,7 @@ from typing import Final
 from holdfast.core.errors import InvalidInputError, InvalidStateError
 from holdfast.database.connection import Database
 from holdfast.database.facts import recalled, remember
-from holdfast.database.rows import read_rows, sequences, set_sequences, tables, write_rows
+from holdfast.database.rows import read_rows, sequences, set_sequences, tables, without_triggers, write_rows
 from holdfast.database.schema import current_of, head, upgrade_connection
 from holdfast.database.state import Progress, refuse_difference, refuse_unless_empty
 
@@ -64,11 +64,12 @@ def move_database(source: Database, target: Database, *, now: datetime, progress
         these = tables(schema)
         refuse_unless_empty(new)
         upgrade_connection(new, schema)
-        for name, table in these.by_name.items():
-            written = write_rows(new, table, read_rows(old, table))
-            counted[name] = (written.rows, written.digest)
-            if progress is not None:
-                progress(name, written.rows)
+        with without_triggers(new):
+            for name, table in these.by_name.items():
+                written = write_rows(new, table, read_rows(old, table))
+                counted[name] = (written.rows, written.digest)
+                if progress is not None:
+                    progress(name, written.rows)
         set_sequences(new, sequences(old, these))
         refuse_difference(new, counted, schema)
     with source.transaction() as tx:

@@ -7,6 +7,7 @@ that do not depend on the order of rows, since the two kinds sort text different
 import base64
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
@@ -127,6 +128,25 @@ def write_rows(tx: sa.Connection, table: sa.Table, batches: Iterable[list[bytes]
         why = error.orig if isinstance(error, sa.exc.DBAPIError) else error
         raise UnfitRowError(f"table {table.name} cannot be written: {why}") from error
     return tally
+
+
+@contextmanager
+def without_triggers(tx: sa.Connection) -> Iterator[None]:
+    """Let rows be written as they are: what triggers would make of them was read together with them."""
+    if tx.dialect.name == "sqlite":
+        triggers = tx.execute(text("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")).all()
+        off = [f'DROP TRIGGER "{trigger.name}"' for trigger in triggers]
+        on = [trigger.sql for trigger in triggers]
+    else:
+        having = text("SELECT DISTINCT CAST(CAST(tgrelid AS regclass) AS text) FROM pg_trigger WHERE NOT tgisinternal")
+        tables_with = tx.execute(having).scalars().all()
+        off = [f"ALTER TABLE {table} DISABLE TRIGGER USER" for table in tables_with]
+        on = [f"ALTER TABLE {table} ENABLE TRIGGER USER" for table in tables_with]
+    for statement in off:
+        tx.exec_driver_sql(statement)
+    yield
+    for statement in on:
+        tx.exec_driver_sql(statement)
 
 
 def tally_of(tx: sa.Connection, table: sa.Table) -> Tally:

@@ -36,6 +36,7 @@ from holdfast.database.rows import (
     set_sequences,
     tables,
     tally_of,
+    without_triggers,
     write_rows,
 )
 from holdfast.database.schema import current_of, upgrade_connection
@@ -197,15 +198,18 @@ def load_state(
     these = tables(state.schema)
     lines = _read_lines(storage, root_key, state)
     seen: set[str] = set()
-    for name, batches in _by_table(lines):
-        if name not in these.by_name or name in seen:
-            raise StateUnreadableError(f"state {state.id} has rows of a table {name} that its schema does not have")
-        seen.add(name)
-        written = write_rows(tx, these.by_name[name], batches)
-        if (written.rows, written.digest) != state.tables.get(name):
-            raise StateUnreadableError(f"the rows of table {name} in state {state.id} are not those that were counted")
-        if progress is not None:
-            progress(name, written.rows)
+    with without_triggers(tx):
+        for name, batches in _by_table(lines):
+            if name not in these.by_name or name in seen:
+                raise StateUnreadableError(f"state {state.id} has rows of a table {name} that its schema does not have")
+            seen.add(name)
+            written = write_rows(tx, these.by_name[name], batches)
+            if (written.rows, written.digest) != state.tables.get(name):
+                raise StateUnreadableError(
+                    f"the rows of table {name} in state {state.id} are not those that were counted"
+                )
+            if progress is not None:
+                progress(name, written.rows)
     if seen != set(state.tables):
         missing = ", ".join(sorted(set(state.tables) - seen))
         raise StateUnreadableError(f"state {state.id} lacks the rows of {missing}")
