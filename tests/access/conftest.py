@@ -6,6 +6,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -24,16 +25,18 @@ from holdfast.access.service import create_access_role
 from holdfast.core.clock import ManualClock, ManualMachineTime, SystemMachineTime
 from holdfast.core.outgoing import Reach
 from holdfast.core.seal import RootKey
-from holdfast.core.settings import Mode, Settings
+from holdfast.core.settings import Mode, Settings, SiteSettings, StorageSettings
 from holdfast.database.connection import Database
 from holdfast.database.values import FOREVER
 from holdfast.server import explain, simulate
 from holdfast.server.authorize import Authorizer
 from holdfast.server.dispatch import Dispatcher
+from holdfast.server.handlers import HANDLERS
 from holdfast.server.sign_in import sign_in
 from holdfast.wire import cloudtrail, iam, kms, sts
 from holdfast.wire.application import Application
 from holdfast.wire.call import Call, Handler, Instance
+from holdfast.wire.listener import BoundedProtocol
 from holdfast.wire.model import MODEL_DIRECTORY
 from holdfast.wire.paging import PageTokens
 
@@ -74,11 +77,16 @@ class World:
     """The server and what is around it."""
 
     url: str
-    database: Database
+    instance: Instance
     machine: Wall
     clock: ManualClock
     authorizer: Authorizer
     keys: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    @property
+    def database(self) -> Database:
+        """The database that the server works on."""
+        return self.instance.database
 
     def client(self, service: str, who: str | Mapping[str, str] = MANAGEMENT, *, region: str = REGION) -> Any:
         """Return a client of a service: of an account's root, by its id, or of whoever has these credentials."""
@@ -173,15 +181,30 @@ def outgoing() -> tuple[Reach, Path | None]:
     return Reach(), None
 
 
-@pytest.fixture
-def world(sqlite_database: Database, tmp_path: Path, outgoing: tuple[Reach, Path | None]) -> Iterator[World]:
-    """A server whose organization has a management account and two members, and a stranger outside."""
+PLAIN: Mapping[str, Mapping[str, Handler]] = {
+    "backup": BACKUP,
+    "cloudtrail": cloudtrail.OPERATIONS,
+    "holdfast": explain.OPERATIONS,
+    "iam": {**iam.OPERATIONS, **simulate.OPERATIONS},
+    "kms": kms.OPERATIONS,
+    "sts": sts.OPERATIONS,
+}
+
+
+@contextmanager
+def serving(
+    database: Database,
+    directory: Path,
+    handlers: Mapping[str, Mapping[str, Handler]],
+    outgoing: tuple[Reach, Path | None] = (Reach(), None),
+) -> Iterator[World]:
+    """Serve an organization that has a management account and two members, and a stranger outside."""
     settings = Settings(
-        data_dir=tmp_path,
+        data_dir=directory,
         mode=Mode.DEV,
         regions={REGION: "local", "eu-west-1": "local"},
-        storages={},
-        sites={},
+        storages={"local": StorageSettings("local", (directory / "storage").as_uri(), "here")},
+        sites={"local": SiteSettings("local")},
         outgoing=outgoing[0],
         authorities=outgoing[1],
     )
@@ -191,39 +214,43 @@ def world(sqlite_database: Database, tmp_path: Path, outgoing: tuple[Reach, Path
         root_key=ROOT_KEY,
         clock=clock,
         machine=machine,
-        database=sqlite_database,
+        database=database,
         tokens=PageTokens(b"key"),
     )
     keys = {}
-    with sqlite_database.transaction() as tx:
+    with database.transaction() as tx:
         _lay_organization(tx)
         for number, account in enumerate((MANAGEMENT, MEMBER, OTHER, STRANGER)):
             keys[account] = (f"AKIAROOT{number}00000000000", f"secret of {account}")
             import_access_key(tx, ROOT_KEY, account, None, *keys[account], now=NOW)
         create_access_role(tx, MEMBER, MANAGEMENT, now=NOW)
     authorizer = Authorizer(instance)
-    dispatcher = Dispatcher(
-        instance,
-        authorizer,
-        {
-            "backup": BACKUP,
-            "cloudtrail": cloudtrail.OPERATIONS,
-            "holdfast": explain.OPERATIONS,
-            "iam": {**iam.OPERATIONS, **simulate.OPERATIONS},
-            "kms": kms.OPERATIONS,
-            "sts": sts.OPERATIONS,
-        },
-    )
-    application = Application(dispatcher, machine_time=machine)
+    application = Application(Dispatcher(instance, authorizer, handlers), machine_time=machine)
     application.add_route("/_holdfast/signin", partial(sign_in, instance), own_pages=True)
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen(64)
-    server = uvicorn.Server(uvicorn.Config(application, log_level="warning", access_log=False, lifespan="off"))
+    server = uvicorn.Server(
+        uvicorn.Config(application, http=BoundedProtocol, log_level="warning", access_log=False, lifespan="off")
+    )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
-    yield World(f"http://127.0.0.1:{listener.getsockname()[1]}", sqlite_database, machine, clock, authorizer, keys)
+    yield World(f"http://127.0.0.1:{listener.getsockname()[1]}", instance, machine, clock, authorizer, keys)
     server.should_exit = True
     thread.join()
     listener.close()
     application.close()
+
+
+@pytest.fixture
+def world(sqlite_database: Database, tmp_path: Path, outgoing: tuple[Reach, Path | None]) -> Iterator[World]:
+    """A server on which calls about backups come as far as they may, and then do nothing."""
+    with serving(sqlite_database, tmp_path, PLAIN, outgoing) as served:
+        yield served
+
+
+@pytest.fixture
+def whole_world(sqlite_database: Database, tmp_path: Path) -> Iterator[World]:
+    """A server on which every call does what it does."""
+    with serving(sqlite_database, tmp_path, HANDLERS) as served:
+        yield served

@@ -1,107 +1,13 @@
-"""Why somebody may, and who could at all: held against really trying."""
+"""Why somebody may, and who may ask; what WhoCan answers is held against really trying in test_destructive.py."""
 
-import json
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from tests.access.builders import insert_row
-from tests.access.conftest import MANAGEMENT, MEMBER, OTHER, REGION, ROOT_KEY, STRANGER, World
-
-from holdfast.access.backup_role import find_role_by_arn
-from holdfast.access.credentials import RoleSession, assume_role
-from holdfast.access.model import root_caller
-from holdfast.database.values import FOREVER
+from tests.access.builders import allow, document
+from tests.access.conftest import MANAGEMENT, MEMBER, OTHER, REGION, STRANGER, World
 
 POINT = f"arn:aws:backup:{REGION}:{MEMBER}:recovery-point:1"
-ADMINISTRATOR = "arn:aws:iam::aws:policy/AdministratorAccess"
-OPERATOR = "arn:aws:iam::aws:policy/AWSBackupOperatorAccess"
-FULL = "arn:aws:iam::aws:policy/AWSBackupFullAccess"
-
-
-def document(*statements: dict[str, Any]) -> str:
-    return json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
-
-
-def trusting(*accounts_or_arns: str) -> str:
-    return document({"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": list(accounts_or_arns)}})
-
-
-def allow(action: str | list[str], resource: str = "*", **more: Any) -> dict[str, Any]:
-    return {"Effect": "Allow", "Action": action, "Resource": resource, **more}
-
-
-def lay_people(world: World) -> dict[str, dict[str, str]]:
-    """Make users and roles of every kind in all accounts; return the users' credentials by ARN."""
-    found = {}
-    for account in (MANAGEMENT, MEMBER, OTHER):
-        iam = world.client("iam", account)
-        iam.create_role(RoleName="Keepers", AssumeRolePolicyDocument=trusting(account))
-        iam.attach_role_policy(RoleName="Keepers", PolicyArn=FULL)
-        iam.create_role(RoleName="Readers", AssumeRolePolicyDocument=trusting(MEMBER, OTHER))
-        iam.attach_role_policy(RoleName="Readers", PolicyArn=OPERATOR)
-        iam.put_role_policy(RoleName="Readers", PolicyName="further", PolicyDocument=document(allow("sts:AssumeRole")))
-        for name, policy in (
-            ("admin", document(allow("*"))),
-            ("operator", document(allow("backup:Start*"))),
-            ("walker", document(allow("sts:AssumeRole", f"arn:aws:iam::{account}:role/Readers"))),
-            ("traveller", document(allow("sts:AssumeRole"))),
-            ("denied", document(allow("*"), {"Effect": "Deny", "Action": "backup:Delete*", "Resource": "*"})),
-            ("narrow", document(allow("backup:DeleteRecoveryPoint", POINT))),
-        ):
-            user = iam.create_user(UserName=name)["User"]
-            iam.put_user_policy(UserName=name, PolicyName="own", PolicyDocument=policy)
-            key = iam.create_access_key(UserName=name)["AccessKey"]
-            found[user["Arn"]] = {each: key[each] for each in ("AccessKeyId", "SecretAccessKey")}
-        found[f"arn:aws:iam::{account}:root"] = dict(
-            zip(("AccessKeyId", "SecretAccessKey"), world.keys[account], strict=True)
-        )
-    return found
-
-
-def succeeds(call: Any, **parameters: Any) -> bool:
-    try:
-        call(**parameters)
-    except ClientError as error:
-        if error.response["Error"]["Code"].startswith("AccessDenied"):
-            return False
-        raise
-    return True
-
-
-def really_can(world: World, people: dict[str, dict[str, str]]) -> tuple[set[str], set[str]]:
-    """Let each principal really try: return who deletes the point by themselves, and who can in the end."""
-    deletes = {"BackupVaultName": "Daily", "RecoveryPointArn": POINT}
-    roles = {
-        role["Arn"]
-        for account in (MANAGEMENT, MEMBER, OTHER)
-        for role in world.client("iam", account).list_roles()["Roles"]
-    }
-    sessions = {}
-    with world.database.transaction() as tx:
-        for arn in sorted(roles):
-            role = find_role_by_arn(tx, arn)
-            assert role is not None
-            asked = RoleSession(name="trial")
-            _, made = assume_role(tx, ROOT_KEY, root_caller(role.account), role, asked, now=world.machine.now())
-            sessions[arn] = {"AccessKeyId": made.id, "SecretAccessKey": made.secret, "SessionToken": made.token or ""}
-    everybody = {**people, **sessions}
-    # A call names the point in the caller's own account, so only the member's own principals can name this one.
-    directly = {
-        arn
-        for arn, who in everybody.items()
-        if f":{MEMBER}:" in arn and succeeds(world.client("backup", who).delete_recovery_point, **deletes)
-    }
-    assumes = {}
-    for arn, who in everybody.items():
-        assume = world.client("sts", who).assume_role
-        assumes[arn] = {role for role in roles if succeeds(assume, RoleArn=role, RoleSessionName="trial")}
-    reached = set(directly)
-    while True:
-        nearer = {arn for arn, steps in assumes.items() if steps & reached} | reached
-        if nearer == reached:
-            return directly, reached
-        reached = nearer
 
 
 def ask(world: World, who: str = MANAGEMENT, **more: Any) -> list[dict[str, Any]]:
@@ -117,30 +23,6 @@ def ask(world: World, who: str = MANAGEMENT, **more: Any) -> list[dict[str, Any]
         )
     )
     return [way for page in pages for way in page["Principals"]]
-
-
-@pytest.mark.parametrize("controlled", [False, True], ids=["no control policy", "deletion denied in the member"])
-def test_who_can_delete_a_recovery_point_agrees_with_everybody_trying(world: World, controlled: bool) -> None:
-    with world.database.transaction() as tx:
-        insert_row(tx, "vault", id="v", account=MEMBER, region=REGION, name="Daily", deleted_at=FOREVER)
-        insert_row(tx, "recovery_point", id="p", arn=POINT, account=MEMBER, region=REGION, vault_id="v")
-    people = lay_people(world)
-    if controlled:
-        world.control("ou-1-prod", document({"Effect": "Deny", "Action": "backup:Delete*", "Resource": "*"}))
-    directly, reached = really_can(world, people)
-    found = ask(world)
-    assert {way["PrincipalArn"] for way in found if not way["Roles"]} == directly
-    by_roles = {way["PrincipalArn"]: way["Roles"] for way in found if way["Roles"]}
-    assert set(by_roles) == reached - directly
-    if controlled:
-        assert found == []
-    else:
-        assert by_roles[f"arn:aws:iam::{MEMBER}:user/walker"] == [
-            f"arn:aws:iam::{MEMBER}:role/Readers",
-            f"arn:aws:iam::{MEMBER}:role/Keepers",
-        ]
-        access_role = f"arn:aws:iam::{MEMBER}:role/OrganizationAccountAccessRole"
-        assert by_roles[f"arn:aws:iam::{MANAGEMENT}:root"] == [access_role]
 
 
 def test_a_decision_is_explained_step_by_step(world: World) -> None:

@@ -53,6 +53,7 @@ _POINT = text("""
 _SCP: Final = "SERVICE_CONTROL_POLICY"
 _RCP: Final = "RESOURCE_CONTROL_POLICY"
 _COPY: Final = "backup:copyintobackupvault"
+_ON_ALIASES: Final = frozenset({"kms:createalias", "kms:deletealias", "kms:updatealias"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,8 @@ class Target:
     management_accounts: frozenset[str]
     tags: Mapping[str, str]
     organization_id: str | None
+    alias: str | None = None
+    """The ARN of a key's alias, where what is done to the alias must be allowed on both."""
 
 
 class Households:
@@ -181,6 +184,7 @@ def get_target(
     `owner` says whose it is where the ARN does not, `default_owner` where neither does.
     """
     policy: Policy | None = None
+    alias: str | None = None
     decides = copies_only = False
     region = ""
     named: str | None = None
@@ -191,6 +195,8 @@ def get_target(
         if parsed.service == "kms":
             decides = True
             key = find_key_by_arn(tx, arn)
+            if parsed.resource.startswith("alias/") and action.lower() in _ON_ALIASES:
+                alias = arn
             if key is None and parsed.resource.startswith("alias/"):
                 key_id = find_alias(tx, account, region, parsed.resource)
                 key = None if key_id is None else find_key(tx, account, region, key_id)
@@ -227,11 +233,18 @@ def get_target(
         management_accounts=households.management(account),
         tags={**tags_of(tx, account, "", arn), **(tags_of(tx, account, region, arn) if region else {})},
         organization_id=None if row is None else row.organization_id,
+        alias=alias,
     )
 
 
 def judge(principal: Principal, action: str, target: Target, context: Mapping[str, Iterable[str]]) -> Decision:
     """Return whether a principal may do an action to a target, when the request says of itself what `context` does."""
+    if target.alias is not None:
+        # An alias has neither policy nor tags of its own, but what is done to it must be allowed on it as on its key.
+        plain = replace(target, arn=target.alias, policy=None, policy_decides=False, tags={}, alias=None)
+        on_alias = judge(principal, action, plain, context)
+        if not on_alias.allowed:
+            return on_alias
     caller, standing = principal.caller, principal.standing
     policy = target.policy
     if target.copies_only and caller.account != target.owner and action.lower() != _COPY:
