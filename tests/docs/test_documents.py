@@ -14,6 +14,7 @@ from tests.running import (
     MANAGEMENT,
     PATIENCE,
     REGION,
+    VAULT,
     Member,
     Running,
     environment,
@@ -180,6 +181,27 @@ def test_the_guide_to_signing_in(desk: Desk) -> None:
     session = json.loads(desk.typed(signing_in))
     assert session["Arn"] == f"arn:aws:iam::{MANAGEMENT}:user/maria"
     assert desk.server.client("sts", session).get_caller_identity()["Arn"] == session["Arn"]
+
+
+def test_the_guide_to_copies(desk: Desk, dev: Running) -> None:
+    found_organization(dev)
+    shop = join(dev, "shop")
+    desk = Desk(dev, shop, desk.top)  # the others' server has no jobs
+    (tree := shop.sandbox / "copied").mkdir()
+    shop.back_up(shop.register("copied", tree))
+    dev.settle(60)
+    (point,) = shop.points()
+    ours = f"POINT={point['RecoveryPointArn']} ROLE={shop.role} VAULT={VAULT}\n"
+    keys = {
+        "AWS_ACCESS_KEY_ID": shop.credentials["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": shop.credentials["SecretAccessKey"],
+        "AWS_SESSION_TOKEN": shop.credentials["SessionToken"],
+    }
+    enter = "".join(f"export {name}='{value}'\n" for name, value in keys.items())
+    allow, vault, ask, copy = blocks_of("docs/how-to/copy-to-another-account.md", "sh")
+    told = desk.typed(allow + vault + ours + enter + ask + copy)
+    assert '"Allowed": true' in told
+    assert "COMPLETED\nCopied within fault domain" in told
 
 
 def test_the_guide_to_the_jobs_of_all_accounts(desk: Desk) -> None:

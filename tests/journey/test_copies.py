@@ -90,7 +90,8 @@ class Company:
 
 @pytest.fixture(scope="module")
 def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Company]:
-    with started("dev", tmp_path_factory.mktemp("copies") / "data") as server:
+    top = tmp_path_factory.mktemp("copies")
+    with started("dev", top / "data", "--grant", "postgresql://db.internal") as server:
         found_organization(server, "SERVICE_CONTROL_POLICY")
         server.client("backup").update_global_settings(GlobalSettings={"isCrossAccountBackupEnabled": "true"})
         shop, central = join(server, "shop"), join(server, "central")
@@ -242,13 +243,30 @@ def test_what_can_never_be_copied_is_refused_at_once(company: Company) -> None:
     assert code == "ResourceNotFoundException"
 
 
-def failed(company: Company, target: str, point: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+def asked_before(company: Company, target: str, **more: Any) -> dict[str, Any]:
+    """Ask whether the point could be copied."""
+    days = more.get("Lifecycle", {}).get("DeleteAfterDays")
+    answer: dict[str, Any] = company.shop.client("holdfast").preflight_copy(
+        RecoveryPointArn=company.point["RecoveryPointArn"],
+        DestinationBackupVaultArn=target,
+        IamRoleArn=more.get("IamRoleArn", company.shop.role),
+        **({} if days is None else {"DeleteAfterDays": days}),
+    )
+    return answer
+
+
+def failed(company: Company, target: str, **more: Any) -> dict[str, Any]:
+    """Copy what cannot be copied: the job fails with what the question beforehand has said."""
     shop = company.shop
-    found = company.point if point is None else point
-    done = copied(shop, copy(shop, found["RecoveryPointArn"], target, **more))
+    answer = asked_before(company, target, **more)
+    done = copied(shop, copy(shop, company.point["RecoveryPointArn"], target, **more))
     assert done["State"] == "FAILED", done
     assert "DestinationRecoveryPointArn" not in done
-    return done
+    assert not answer["Allowed"]
+    first = next(each for each in answer["Conditions"] if not each["Met"])
+    assert done["StatusMessage"] == f"{first['Message']} {first['Remedy']}"
+    assert done["MessageCategory"] == first["MessageCategory"]
+    return {**done, "Condition": first}
 
 
 def test_condition_1_both_accounts_are_in_one_organization(company: Company) -> None:
@@ -259,7 +277,8 @@ def test_condition_1_both_accounts_are_in_one_organization(company: Company) -> 
     done = failed(company, vault_arn(gone))
     # And outside of the organization nobody learns whether there is such a vault.
     assert failed(company, vault_arn(gone, "Nowhere"))["StatusMessage"] == done["StatusMessage"]
-    assert done["MessageCategory"] == "ACCESS_DENIED"
+    assert "DestinationFaultDomain" not in asked_before(company, vault_arn(gone))
+    assert (done["MessageCategory"], done["Condition"]["Number"]) == ("ACCESS_DENIED", 1)
     assert done["StatusMessage"].startswith(
         "Copy job failed. Both source and destination account must be a member of the same organization. "
     )
@@ -288,6 +307,13 @@ def test_condition_3_the_target_vault_lets_the_source_in(company: Company) -> No
     assert done["MessageCategory"] == "ACCESS_DENIED"
     assert done["StatusMessage"].startswith("Access Denied trying to call AWS Backup service. ")
     assert f"Let account {shop.id} do it in the access policy of the vault." in done["StatusMessage"]
+    # The statement that would mend it does.
+    missing = done["Condition"]
+    assert (missing["Number"], missing["StatementOf"]) == (3, target)
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [json.loads(missing["Statement"])]})
+    backup.put_backup_vault_access_policy(BackupVaultName="Closed", Policy=policy)
+    assert asked_before(company, target)["Allowed"]
+    assert copied(shop, copy(shop, company.point["RecoveryPointArn"], target))["State"] == "COMPLETED"
 
     organization = company.server.client("organizations").describe_organization()["Organization"]["Id"]
     root = company.server.client("organizations").list_roots()["Roots"][0]["Id"]
@@ -332,6 +358,8 @@ def test_condition_4_nothing_denies_to_copy_out_of_the_source(company: Company) 
     assert done["MessageCategory"] == "ACCESS_DENIED"
     assert "backup:CopyFromBackupVault" in done["StatusMessage"]
     assert "NotThere" in done["StatusMessage"]
+    assert done["Condition"]["Number"] == 4
+    organizations.delete_policy(PolicyId=policy)
 
 
 def test_condition_5_the_target_vault_has_a_key_of_its_own(company: Company) -> None:
@@ -344,6 +372,52 @@ def test_condition_5_the_target_vault_has_a_key_of_its_own(company: Company) -> 
         "Copy job failed because the destination Backup vault is encrypted with the default Backup service managed "
         "key. "
     )
+
+
+def test_condition_6_what_is_not_fully_managed_lies_under_a_key_that_is_shared(company: Company) -> None:
+    """A database has no backup yet: its next one is asked about, and the statement that would mend it does."""
+    shop, central = company.shop, company.central
+    shop.client("holdfast").put_secret(
+        Name="db", Username="u", Value="p", Scheme="postgresql", Host="db.internal", Port=5432
+    )
+    arn = shop.register("db", "postgresql://db.internal/shop", "RDS", SecretName="db")
+    shop.client("backup").create_backup_vault(BackupVaultName="Managed")
+
+    def broken(vault: str) -> dict[str, Any] | None:
+        conditions = shop.client("holdfast").preflight_copy(
+            ResourceArn=arn,
+            SourceBackupVaultName=vault,
+            DestinationBackupVaultArn=vault_arn(central),
+            IamRoleArn=shop.role,
+        )["Conditions"]
+        assert [each.get("Number") for each in conditions if "Number" in each] == list(range(1, 9))
+        return next((each for each in conditions if not each["Met"]), None)
+
+    managed, own = broken("Managed"), broken(VAULT)
+    assert managed is not None
+    assert own is not None
+    assert managed["Message"] == (
+        "Snapshots encrypted with the AWS managed key can't be shared. Specify another snapshot."
+    )
+    assert managed["Number"] == own["Number"] == 6
+    assert managed["MessageCategory"] == own["MessageCategory"] == "KMS_KEY_ERROR"
+    kms = shop.client("kms")
+    policy = json.loads(kms.get_key_policy(KeyId=own["StatementOf"], PolicyName="default")["Policy"])
+    policy["Statement"].append(json.loads(own["Statement"]))
+    kms.put_key_policy(KeyId=own["StatementOf"], PolicyName="default", Policy=json.dumps(policy))
+    assert broken(VAULT) is None
+
+
+def test_a_question_about_a_copy_says_what_would_be_copied(company: Company) -> None:
+    ask = company.shop.client("holdfast").preflight_copy
+    good = {"DestinationBackupVaultArn": vault_arn(company.central), "IamRoleArn": company.shop.role}
+    point, resource = company.point["RecoveryPointArn"], company.point["ResourceArn"]
+    assert ask(ResourceArn=resource, **good)["Allowed"], "the latest point of the resource is meant"
+    told = ask(RecoveryPointArn=point, **good)
+    assert told["FaultDomain"] == told["DestinationFaultDomain"]
+    for wrong in ({}, {"RecoveryPointArn": point, "ResourceArn": resource}):
+        assert refusal(ask, **good, **wrong)[0] == "ValidationException"
+    assert refusal(ask, RecoveryPointArn=point + "x", **good)[0] == "ResourceNotFoundException"
 
 
 def test_condition_8_the_target_vaults_lock_takes_the_retention(company: Company) -> None:

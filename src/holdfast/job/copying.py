@@ -5,7 +5,7 @@ access policies" and "AWS Backup Vault Lock". The sentences of conditions 1, 2, 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -22,8 +22,10 @@ _SHARING: Final = ("kms:Decrypt", "kms:DescribeKey")
 
 
 class Condition(StrEnum):
-    """What must hold, in the order in which it is looked at: AWS's eight conditions, and that there is a vault."""
+    """What must hold, in the order in which it is looked at: AWS's eight conditions, and two that go without saying."""
 
+    ROLE_USABLE = "ROLE_USABLE"
+    """The role is there, of the source account, and trusts the backup service."""
     SAME_ORGANIZATION = "SAME_ORGANIZATION"
     FEATURE_ENABLED = "FEATURE_ENABLED"
     TARGET_EXISTS = "TARGET_EXISTS"
@@ -38,7 +40,7 @@ class Condition(StrEnum):
     @property
     def number(self) -> int | None:
         """Its place among the eight, from 1; None for one that is not among them."""
-        eight = [each for each in Condition if each is not Condition.TARGET_EXISTS]
+        eight = [each for each in Condition if each not in {Condition.ROLE_USABLE, Condition.TARGET_EXISTS}]
         return eight.index(self) + 1 if self in eight else None
 
 
@@ -127,14 +129,28 @@ def copy_lifecycle(wanted: Lifecycle, source: Lifecycle) -> Lifecycle:
     )
 
 
-_BEFORE_THE_VAULT: Final = (Condition.SAME_ORGANIZATION, Condition.FEATURE_ENABLED, Condition.TARGET_EXISTS)
+def role_refused(lacking: Sequence[str]) -> Unmet | None:
+    """Return what a role lacks, if anything; without one that can be used no other condition can be looked at."""
+    if not lacking:
+        return None
+    return Unmet(
+        Condition.ROLE_USABLE, "; ".join(lacking) + ".", Category.ACCESS_DENIED, Remedy("Mend the role first.")
+    )
+
+
+_CLOSING: Final = (Condition.ROLE_USABLE, Condition.SAME_ORGANIZATION, Condition.TARGET_EXISTS)
+"""Where one of these does not hold, nothing after it is looked at: there is nothing to ask, or nobody may know."""
+
+
+def conditions_looked_at(broken: Sequence[Unmet]) -> tuple[Condition, ...]:
+    """Return the conditions that were looked at when these turned out not to hold."""
+    order, names = tuple(Condition), {each.condition for each in broken}
+    closing = next((each for each in _CLOSING if each in names), None)
+    return order if closing is None else order[: order.index(closing) + 1]
 
 
 def unmet(facts: CopyFacts) -> tuple[Unmet, ...]:
-    """Return the conditions that do not hold, in their order; a job fails with the first.
-
-    Without a target vault nothing after that is said.
-    """
+    """Return the conditions that do not hold, in their order; a job fails with the first."""
     between = (_same_organization, _feature_enabled)
     keys = (_target_key, _source_key)
     checks = (
@@ -147,9 +163,8 @@ def unmet(facts: CopyFacts) -> tuple[Unmet, ...]:
         _retention,
     )
     broken = tuple(found for check in checks if (found := check(facts)) is not None)
-    if facts.target is not None:
-        return broken
-    return tuple(each for each in broken if each.condition in _BEFORE_THE_VAULT)
+    looked_at = conditions_looked_at(broken)
+    return tuple(each for each in broken if each.condition in looked_at)
 
 
 def _same_organization(facts: CopyFacts) -> Unmet | None:

@@ -8,13 +8,13 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from holdfast.access.backup_role import may_backup, may_restore, missing_rights
+from holdfast.access.backup_role import may_backup, may_restore
 from holdfast.access.tag import tags_of
 from holdfast.core.arn import Arn
 from holdfast.core.errors import DeniedError, HoldfastError, InvalidInputError, NotFoundError
 from holdfast.core.ids import name_uuid
 from holdfast.core.settings import LOCAL_SITE, HostGrant, Mode, Settings
-from holdfast.job.copying import copy_lifecycle, unmet, where_copy_lies
+from holdfast.job.copying import copy_lifecycle, where_copy_lies
 from holdfast.job.model import Category, Claim, Completed, CopyRequest, Job, Kind, Subject
 from holdfast.job.protocol import BackupWork, CopyWork, Host, Place, RepositoryAccess, RestoreWork, Secret, Ticket
 from holdfast.job.service import start_copies_of
@@ -25,7 +25,7 @@ from holdfast.recovery import store as points
 from holdfast.recovery.model import RecoveryPoint, StorageClass, normal
 from holdfast.recovery.service import Made, Recorded
 from holdfast.server.authorize import controls_of
-from holdfast.server.copying import gather
+from holdfast.server.copying import look
 from holdfast.source import service as sources
 from holdfast.source.confined import own_places
 from holdfast.source.grant import Purpose, granting, refuse_own
@@ -270,14 +270,11 @@ class Duty:
 
     def _prepare_copy(self, tx: sa.Connection, job: Job) -> Preparation:
         point = self._point(tx, job)
-        lacking = missing_rights(tx, job.role_arn, (), job.account)
-        if lacking:
-            raise JobRefusedError("; ".join(lacking), Category.ACCESS_DENIED)
         source = find_vault_by_id(tx, point.vault_id)
         if source is None or source.arn == job.vault_arn:
             raise JobRefusedError(f"{point.arn} lies in {job.vault_arn} already", Category.INVALID_STATE)
         lifecycle = copy_lifecycle(_lifecycle(job), point.lifecycle)
-        facts = gather(
+        broken = look(
             tx,
             role_arn=job.role_arn,
             source=source,
@@ -286,8 +283,8 @@ class Duty:
             is_cold=point.storage_class is StorageClass.COLD,
             delete_after_days=normal(lifecycle).delete_after_days,
         )
-        for broken in unmet(facts):
-            raise JobRefusedError(str(broken), broken.category)
+        if broken:
+            raise JobRefusedError(str(broken[0]), broken[0].category)
         target = self._vault(tx, job)
         try:
             recovery.refuse_new_point(target, lifecycle, point.resource_type)

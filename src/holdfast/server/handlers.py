@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from holdfast.server import explain, simulate
+from holdfast.server import copying, explain, simulate
 from holdfast.wire import (
     backup_copies,
     backup_job_lists,
@@ -42,6 +42,7 @@ HANDLERS: Final[Mapping[str, Mapping[str, Handler]]] = {
         **holdfast_policies.OPERATIONS,
         **holdfast_jobs.OPERATIONS,
         **explain.OPERATIONS,
+        **copying.OPERATIONS,
     },
     "iam": {**iam.OPERATIONS, **simulate.OPERATIONS},
     "kms": kms.OPERATIONS,

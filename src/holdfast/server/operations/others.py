@@ -82,6 +82,7 @@ def _holdfast_rules() -> dict[str, Rule]:
         "ListAccounts",
         "ListPolicyDistribution",
         "ListStorages",
+        "PreflightCopy",
         "PreviewPolicyChange",
         "SearchJobs",
         "WhoCan",
