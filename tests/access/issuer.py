@@ -6,7 +6,6 @@ import http.cookiejar
 import json
 import re
 import secrets
-import shutil
 import ssl
 import subprocess
 import urllib.error
@@ -25,10 +24,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from joserfc.jwk import ECKey, RSAKey
+from tests.javascript.npm import javascript
 
 from holdfast.core.clock import SystemMachineTime
 
-JAVASCRIPT = Path(__file__).parents[1] / "javascript"
 CLIENT, ELLIPTIC_CLIENT, ODD_CLIENT = "holdfast", "holdfast-elliptic", "holdfast-odd"
 _BACK = "https://client.example/back"
 _FORM = re.compile(r'<form[^>]*action="([^"]+)"')
@@ -156,10 +155,6 @@ class Issuer:
 @contextmanager
 def running_issuer(directory: Path, *, claims: Mapping[str, Any] | None = None) -> Iterator[Issuer]:
     """Start an issuer, and end it with the block."""
-    for program in ("node", "npm"):
-        assert shutil.which(program), f"{program} is missing. Install it (on Debian: apt-get install nodejs npm)"
-    if not (JAVASCRIPT / "node_modules" / "oidc-provider").is_dir():
-        subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=JAVASCRIPT, check=True, timeout=600)
     authority, certificate, key = authority_and_certificate(directory)
     algorithms = {CLIENT: "RS256", ELLIPTIC_CLIENT: "ES256", ODD_CLIENT: "PS256"}
     given = {
@@ -181,7 +176,7 @@ def running_issuer(directory: Path, *, claims: Mapping[str, Any] | None = None) 
     with (directory / "issuer.log").open("wb") as log:
         process = subprocess.Popen(
             ["node", "issuer.mjs"],
-            cwd=JAVASCRIPT,
+            cwd=javascript(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

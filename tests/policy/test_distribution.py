@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 from tests.policy.builders import CONTROL, a_plan, a_policy, a_rule, assign
 from tests.policy.organization import NOON, Tree, a_tree
+from tests.policy.reference import merge
 
 from holdfast.database.connection import Database
 from holdfast.database.values import FOREVER
@@ -251,6 +252,8 @@ class Expected:
                 for node in nodes
             ]
             result = effective(chain)
+            slowly, _ = merge([[json.loads(policy.content) for policy in level.policies] for level in chain])
+            assert result.document == slowly
             if validate_effective(result, self.tree.now):
                 self.invalid.add(account)
                 self.documents.setdefault(account, {})

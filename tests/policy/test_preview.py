@@ -1,6 +1,7 @@
 """Previews: what a change would do, and that it then does exactly that."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,7 +27,9 @@ from holdfast.policy.model.comparison import Comparison, Shortening, compare
 from holdfast.policy.model.document import MalformedPolicyError
 from holdfast.policy.model.kind import BACKUP, SERVICE_CONTROL
 from holdfast.policy.model.merge import effective
+from holdfast.policy.model.validation import ValidationError
 from holdfast.policy.preview import (
+    DRAFT_ID,
     AttachDraft,
     CreateDraft,
     DetachDraft,
@@ -168,6 +171,9 @@ def test_a_copy_without_a_lifecycle_follows_the_backup() -> None:
 
 
 def draw_draft(data: st.DataObject, tree: Tree, policies: dict[str, Policy], attached: set[tuple[str, str]]) -> Draft:
+    if not attached and data.draw(st.integers(0, 3)) == 0:
+        tree.disable()  # with nothing attached, nothing is lost but what an account kept from before
+        return EnableDraft(BACKUP)
     nodes = [tree.root, *tree.units.values(), *tree.accounts.values()]
     content = st.sampled_from(CONTENTS).map(json.dumps)
     policy_ids = st.sampled_from(sorted(policies))
@@ -181,6 +187,7 @@ def draw_draft(data: st.DataObject, tree: Tree, policies: dict[str, Policy], att
             st.sampled_from([tree.root, *tree.units.values()]),
         ),
         st.just(DisableDraft(BACKUP)),
+        st.builds(CreateDraft, st.just(BACKUP), content, st.none() | st.sampled_from(nodes)),
     ]
     if free:
         choices.append(st.sampled_from(free).map(lambda pair: AttachDraft(*pair)))
@@ -189,8 +196,8 @@ def draw_draft(data: st.DataObject, tree: Tree, policies: dict[str, Policy], att
     return data.draw(st.one_of(choices))
 
 
-def carry_out(tree: Tree, draft: Draft, policies: dict[str, Policy]) -> None:
-    """Make the change that a draft describes."""
+def carry_out(tree: Tree, draft: Draft, policies: dict[str, Policy]) -> Policy | None:
+    """Make the change that a draft describes; return the policy that it made, if it did."""
     match draft:
         case UpdateDraft(policy_id, content):
             tree.update(policies[policy_id], json.loads(content))
@@ -202,11 +209,25 @@ def carry_out(tree: Tree, draft: Draft, policies: dict[str, Policy]) -> None:
             source = path_of(tree.tx, account_id)[-2].id
             if source != destination_id:
                 tree.move(account_id, source, destination_id)
+        case CreateDraft(_, content, target_id):
+            made = tree.policy(json.loads(content))
+            if target_id is not None:
+                tree.attach(made, target_id)
+            return made
+        case EnableDraft():
+            tree.enable()
         case DisableDraft():
             tree.disable()
             tree.enable()
         case _:
             raise AssertionError(draft)
+    return None
+
+
+def named(error: ValidationError, made: Policy | None) -> ValidationError:
+    """Return an error with the id that a draft's policy got."""
+    ids = [made.id if made and each == DRAFT_ID else each for each in error.contributing_policies]
+    return replace(error, contributing_policies=tuple(ids))
 
 
 @settings(
@@ -228,20 +249,28 @@ def test_a_preview_equals_what_the_change_then_does(shared_database: Database, d
         attached: set[tuple[str, str]] = set()
         for _ in range(data.draw(st.integers(1, 8))):
             draft = draw_draft(data, tree, policies, attached)
+            enabling = isinstance(draft, EnableDraft)
             everyone = [*tree.accounts.values(), tree.organization.management_account]
-            before = {account: tree.in_force(account) for account in everyone}
+            before = {} if enabling else {account: tree.in_force(account) for account in everyone}
             effects = foresee(tree, draft)
             foreseen = {account: (effect.after, effect.errors) for effect in effects for account in effect.account_ids}
             assert sum(len(effect.account_ids) for effect in effects) == len(foreseen)
-            carry_out(tree, draft, policies)
+            made = carry_out(tree, draft, policies)
+            if made is not None:
+                policies[made.id] = made
             for account in everyone:
                 held = tree.in_force(account)
-                expected = foreseen.get(account, (before[account].content, before[account].errors))
-                assert (held.content, held.errors) == expected
+                nothing = ("{}", ())
+                stays = nothing if enabling else (before[account].content, before[account].errors)
+                content, errors = foreseen.get(account, stays)
+                assert held.content == content
+                assert held.errors == tuple(named(error, made) for error in errors)
             if isinstance(draft, AttachDraft):
                 attached.add((draft.policy_id, draft.target_id))
             elif isinstance(draft, DetachDraft):
                 attached.discard((draft.policy_id, draft.target_id))
             elif isinstance(draft, DisableDraft):
                 attached.clear()
+            elif isinstance(draft, CreateDraft) and made is not None and draft.target_id is not None:
+                attached.add((made.id, draft.target_id))
         transaction.rollback()

@@ -16,12 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.devserver import MANAGEMENT, DevServer
 
-from holdfast.wire import organizations_accounts, organizations_delegation, organizations_tree
+from holdfast.wire.organizations import OPERATIONS
 
-OURS = sorted(
-    {**organizations_tree.OPERATIONS, **organizations_accounts.OPERATIONS, **organizations_delegation.OPERATIONS}.keys()
-    - {"DeleteOrganization"}
-)
+OURS = sorted(OPERATIONS.keys() - {"DeleteOrganization"})
 ODD = (
     "",
     " ",
@@ -46,7 +43,19 @@ ODDER = (
     "\ud800",
     "١٢٣٤٥٦٧٨٩٠١٢",
 )
-NAMES = ("aws:x", "backup.amazonaws.com", "a@example.com", "ACCOUNT", "EMAIL", "INVITE", "ALL", "SUCCEEDED", "a")
+NAMES = (
+    "BACKUP_POLICY",
+    "{}",
+    "aws:x",
+    "backup.amazonaws.com",
+    "a@example.com",
+    "ACCOUNT",
+    "EMAIL",
+    "INVITE",
+    "ALL",
+    "SUCCEEDED",
+    "a",
+)
 
 
 def _value(shape: Shape, known: tuple[str, ...]) -> st.SearchStrategy[Any]:
@@ -101,7 +110,10 @@ def world(running: DevServer) -> Iterator[World]:
     unit = client.create_organizational_unit(ParentId=root, Name="Prod")["OrganizationalUnit"]["Id"]
     member = client.create_account(AccountName="a", Email="shop@example.com")["CreateAccountStatus"]["AccountId"]
     connection = HTTPConnection(running.url.removeprefix("http://"), timeout=60)
-    yield World(running, client.meta.service_model, (MANAGEMENT, root, unit, member), connection)
+    client.enable_policy_type(RootId=root, PolicyType="BACKUP_POLICY")
+    policy = client.create_policy(Type="BACKUP_POLICY", Name="p", Description="", Content='{"plans": {}}')
+    known = (MANAGEMENT, root, unit, member, policy["Policy"]["PolicySummary"]["Id"])
+    yield World(running, client.meta.service_model, known, connection)
     connection.close()
 
 

@@ -1,0 +1,19 @@
+"""What the tests take from npm: stock clients and servers written in JavaScript, in the locked versions."""
+
+import fcntl
+import shutil
+import subprocess
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def javascript() -> Path:
+    """Return the directory with our scripts and what they need; `make setup` puts that there, and so does this."""
+    for program in ("node", "npm"):
+        assert shutil.which(program), f"{program} is missing. Install it (on Debian: apt-get install nodejs npm)"
+    with (HERE / "package-lock.json").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several test processes may be the first
+        if not (HERE / "node_modules" / ".package-lock.json").exists():
+            subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=HERE, check=True, timeout=600)
+    return HERE
