@@ -113,7 +113,9 @@ def _sqlite(url: sa.URL, *, writing: bool) -> sa.Engine:
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.execute("PRAGMA busy_timeout=60000")
         cursor.execute("PRAGMA temp_store=MEMORY")
-        cursor.execute("PRAGMA cache_size=-32000")
+        # A transaction that changes more pages than fit is written twice, and one of the scheduler's changes many.
+        cursor.execute(f"PRAGMA cache_size={-128000 if writing else -32000}")
+        cursor.execute("PRAGMA wal_autocheckpoint=16000")
         if not writing:
             cursor.execute("PRAGMA query_only=ON")
         cursor.close()

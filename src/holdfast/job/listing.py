@@ -5,7 +5,7 @@ so that its jobs come out in the order of the pages; a filter with several value
 answers is looked at job by job, in a bounded scan: such a page may be short, even empty, and still go on.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import product
@@ -26,14 +26,14 @@ _MOST_STREAMS: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs are wanted; what is None or empty does not matter. `account` or `monitored_by` is given.
+    """Which jobs are wanted; what is None or empty does not matter. `accounts` or `monitored_by` is given.
 
     Lists with an instant of completion are in the order of completion, all others in the order of creation.
     """
 
     kinds: tuple[Kind, ...]
     regions: tuple[str, ...]
-    account: str | None = None
+    accounts: tuple[str, ...] = ()
     monitored_by: str | None = None
     """The organization whose view is asked for: jobs made while it trusted AWS Backup."""
     resource_arn: str | None = None
@@ -91,7 +91,6 @@ class _Path:
 
 
 _SINGLE: Final[Mapping[str, str]] = {
-    "account": "account",
     "monitored_by": "monitored_by",
     "resource_arn": "resource_arn",
     "resource_type": "resource_type",
@@ -103,15 +102,17 @@ _SINGLE: Final[Mapping[str, str]] = {
 }
 """Columns with one wanted value, and the filter's name for it."""
 
+_BY_ID = text(f"SELECT {COLUMNS} FROM job WHERE id IN :ids").bindparams(sa.bindparam("ids", expanding=True))
+
 _ONE_MORE: Final[Mapping[str, str]] = {
     "job_plan": "plan_name",
     "job_vault": "vault_name",
-    "job_unit": "unit_path",
     "job_type": "resource_type",
 }
 """Indexes of an organization's jobs with one more column, most telling first."""
 
 _MANY: Final[Mapping[str, str]] = {
+    "account": "accounts",
     "kind": "kinds",
     "region": "regions",
     "state": "states",
@@ -133,7 +134,7 @@ def list_jobs(
 
     A page has `limit` jobs at most. It has fewer and yet goes on where `scan` jobs of a stream were looked at.
     """
-    if wanted.account is None and wanted.monitored_by is None:
+    if not wanted.accounts and wanted.monitored_by is None:
         raise ValueError("jobs are listed of an account or of an organization")
     order = _order(wanted)
     values = _values(wanted)
@@ -159,18 +160,29 @@ def list_jobs(
         if horizon is not None:
             within += f" AND ({order}, id) >= (:horizon_at, :horizon_id)"
             bounds |= {"horizon_at": stamp(horizon.at), "horizon_id": horizon.job_id}
+    expanding = [name for name, value in given.items() if isinstance(value, tuple)]
     page = text(
-        f"SELECT {COLUMNS} FROM {source} WHERE {condition} {equal} {within} {residual} {newest_first} LIMIT :limit"
-    ).bindparams(*(sa.bindparam(name, expanding=True) for name, value in given.items() if isinstance(value, tuple)))
-    rows = [
-        row for stream in streams for row in tx.execute(page, {**stream, **bounds, **given, "limit": limit + 1}).all()
+        f"SELECT {order} AS at, id FROM {source} WHERE {condition} {equal} {within} {residual} {newest_first}"
+        " LIMIT :limit"
+    ).bindparams(*(sa.bindparam(name, expanding=True) for name in expanding))
+    found = [
+        (row.at, row.id)
+        for stream in streams
+        for row in tx.execute(page, {**stream, **bounds, **given, "limit": limit + 1}).all()
     ]
-    rows.sort(key=lambda row: (getattr(row, order), row.id), reverse=True)
-    jobs = tuple(from_row(row) for row in rows[:limit])
-    if len(rows) > limit:
-        last = rows[limit - 1]
-        return Page(jobs, Position(instant(getattr(last, order)), last.id))
+    found.sort(reverse=True)
+    jobs = _jobs(tx, [job_id for _, job_id in found[:limit]])
+    if len(found) > limit:
+        at, job_id = found[limit - 1]
+        return Page(jobs, Position(instant(at), job_id))
     return Page(jobs, horizon)
+
+
+def _jobs(tx: sa.Connection, ids: Sequence[str]) -> tuple[Job, ...]:
+    """Return the jobs with these ids in this order."""
+    rows = tx.execute(_BY_ID, {"ids": ids}).all() if ids else []
+    by_id = {row.id: row for row in rows}
+    return tuple(from_row(by_id[job_id]) for job_id in ids)
 
 
 def _order(wanted: JobFilter) -> str:
@@ -187,14 +199,15 @@ def _values(wanted: JobFilter) -> dict[str, tuple[Any, ...]]:
 
 def _path(wanted: JobFilter, values: Mapping[str, tuple[Any, ...]], order: str) -> _Path:
     """Choose the index that leaves the least to look at."""
-    scope = ("account" if wanted.account is not None else "monitored_by", "kind", "region")
+    per_account = 0 < len(wanted.accounts) * len(wanted.kinds) * len(wanted.regions) <= _MOST_STREAMS
+    scope = ("account" if per_account or wanted.monitored_by is None else "monitored_by", "kind", "region")
     if "resource_arn" in values:
-        return _Path("job_resource", ("resource_arn", "kind"), is_narrow=True)
+        return _Path("job_run", ("resource_arn",), is_narrow=True)
     if "parent_id" in values:
         return _Path("job_parent", ("parent_id",), is_narrow=True)
     if "recovery_point_arn" in values:
         return _Path("job_point", ("recovery_point_arn", "kind"), is_narrow=True)
-    if wanted.account is not None:
+    if scope[0] == "account":
         return _Path("job_account" if order == "created_at" else "job_account_completed", scope)
     if order == "completed_at":
         return _Path("job_completed", scope)

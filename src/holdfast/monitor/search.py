@@ -7,6 +7,7 @@ copied stay true), a policy the documents it has had a part in and the plans it 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy import text
@@ -35,7 +36,13 @@ _REGIONS = """
     SELECT region FROM job_count WHERE account = :counted AND {whose}
      UNION
     SELECT region FROM job_count_delta WHERE {whose}"""
-_FAR: int = 2**40
+_PLACED = text("""
+    SELECT DISTINCT account_id FROM placement WHERE organization_id = :organization AND path IN :paths LIMIT :limit""")
+_PLACED = _PLACED.bindparams(sa.bindparam("paths", expanding=True))
+_FEW: Final = 60
+"""The jobs of so many accounts are put together from the accounts' own lists; of more, the whole list has enough."""
+
+_FAR: Final = 2**40
 """A day that nothing is made after."""
 
 
@@ -106,7 +113,7 @@ def filter_for(tx: sa.Connection, view: View, search: Search) -> JobFilter | Non
     wanted = JobFilter(
         kinds=search.kinds or tuple(Kind),
         regions=regions,
-        account=view.account,
+        accounts=view.accounts,
         monitored_by=view.monitored_by,
         open_or_completed_after=view.visible_since,
         resource_arn=search.resource_arn,
@@ -125,7 +132,11 @@ def filter_for(tx: sa.Connection, view: View, search: Search) -> JobFilter | Non
         completed_before=search.completed_before,
     )
     if search.unit_id is not None:
-        wanted = replace(wanted, unit_paths=_paths_below(tx, view, search.unit_id))
+        paths = _paths_below(tx, view, search.unit_id)
+        wanted = replace(wanted, unit_paths=paths)
+        if not wanted.accounts:
+            accounts = _accounts_in(tx, view, paths)
+            wanted = replace(wanted, accounts=accounts if len(accounts) <= _FEW else ())
     if search.policy_id is not None:
         documents, plans = _made_with(tx, view, search.policy_id)
         plans = tuple(name for name in plans if not wanted.plan_names or name in wanted.plan_names)
@@ -135,7 +146,7 @@ def filter_for(tx: sa.Connection, view: View, search: Search) -> JobFilter | Non
     return wanted if regions else None
 
 
-def counts_for(tx: sa.Connection, wanted: JobFilter) -> tuple[Count, ...] | None:
+def counts_for(tx: sa.Connection, view: View, wanted: JobFilter) -> tuple[Count, ...] | None:
     """Return how many jobs of each kind and state fit, without looking at them; None where only a list can tell."""
     days = (wanted.created_after, wanted.created_before)
     listed_only = (
@@ -152,8 +163,8 @@ def counts_for(tx: sa.Connection, wanted: JobFilter) -> tuple[Count, ...] | None
             kinds=(kind.value,),
             first_day=0 if wanted.created_after is None else stamp(wanted.created_after) // DAY,
             last_day=_FAR if wanted.created_before is None else stamp(wanted.created_before - timedelta(days=1)) // DAY,
-            account=wanted.account,
-            monitored_by=wanted.monitored_by,
+            account=view.account,
+            monitored_by=view.monitored_by,
             regions=wanted.regions,
             states=tuple(state.value for state in wanted.states),
             resource_type=wanted.resource_type,
@@ -179,6 +190,12 @@ def _paths_below(tx: sa.Connection, view: View, unit_id: str) -> tuple[str, ...]
     if not paths:
         raise UnitNotFoundError(f"the organization has no unit {unit_id}")
     return paths
+
+
+def _accounts_in(tx: sa.Connection, view: View, paths: tuple[str, ...]) -> tuple[str, ...]:
+    """Return accounts that have stood at one of these paths, up to one more than few."""
+    found = tx.execute(_PLACED, {"organization": view.monitored_by, "paths": list(paths), "limit": _FEW + 1}).scalars()
+    return tuple(sorted(found))
 
 
 def _made_with(tx: sa.Connection, view: View, policy_id: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

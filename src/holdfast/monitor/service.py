@@ -42,6 +42,11 @@ class View:
     visible_since: datetime | None = None
     """Of jobs that ended before this instant nothing is shown; None where all are."""
 
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """The one account that is looked at; empty where all are."""
+        return () if self.account is None else (self.account,)
+
     def shows(self, job: Job) -> bool:
         """Return whether a job is in the view."""
         return (

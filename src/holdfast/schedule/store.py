@@ -7,7 +7,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy import text
 
-from holdfast.database.values import FOREVER, random_uuid
+from holdfast.database.values import FOREVER, ordered_uuid
 from holdfast.job.store import MONITORED_BY
 
 BACKUP_POLICY: Final = "BACKUP_POLICY"
@@ -209,5 +209,9 @@ def make_jobs(
         "after": after,
         "batch": batch,
     }
-    made = tx.execute(text(_MAKE_JOBS.format(uuid=random_uuid(tx))), values).scalars().all()
+    made = (
+        tx.execute(text(_MAKE_JOBS.format(uuid=ordered_uuid(tx, "CAST(:created_at AS BIGINT)"))), values)
+        .scalars()
+        .all()
+    )
     return len(made), (max(made) if len(made) == batch else None)

@@ -98,7 +98,7 @@ def _listed(
         JobFilter(
             kinds=(kind,),
             regions=(call.region,),
-            account=view.account,
+            accounts=view.accounts,
             monitored_by=view.monitored_by,
             open_or_completed_after=view.visible_since,
             states=states,

@@ -54,7 +54,7 @@ def search_jobs(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
         after=None if position is None else Position(instant(position[0]), position[1]),
         limit=shape.get("MaxResults", _PAGE),
     )
-    counts = counts_for(call.tx, wanted) if position is None else None
+    counts = counts_for(call.tx, view, wanted) if position is None else None
     following = None if page.after is None else [stamp(page.after.at), page.after.job_id]
     return {
         "Jobs": [job_to_wire(job) for job in page.jobs],

@@ -378,8 +378,9 @@ CREATE TABLE job (
     monitored_by TEXT, PRIMARY KEY (id)
 );
 
--- One run makes one job per resource, however often the scheduler looks.
-CREATE UNIQUE INDEX job_run ON job (account, region, plan_name, rule_name, resource_arn, due_at);
+-- One run makes one job per resource, however often the scheduler looks. A resource's own list reads this one too: it
+-- is so short that it can be sorted, and each index in no order of time costs a page per new job.
+CREATE UNIQUE INDEX job_run ON job (resource_arn, due_at, account, region, plan_name, rule_name);
 
 -- One backup or copy of a resource at a time.
 CREATE UNIQUE INDEX job_active ON job (account, region, resource_arn)
@@ -407,8 +408,6 @@ CREATE INDEX job_type ON job (monitored_by, kind, region, resource_type, created
     WHERE monitored_by IS NOT NULL;
 CREATE INDEX job_vault ON job (monitored_by, kind, region, vault_name, created_at, id) WHERE monitored_by IS NOT NULL;
 CREATE INDEX job_plan ON job (monitored_by, kind, region, plan_name, created_at, id) WHERE plan_name IS NOT NULL;
-CREATE INDEX job_unit ON job (monitored_by, kind, region, unit_path, created_at, id) WHERE monitored_by IS NOT NULL;
-CREATE INDEX job_resource ON job (resource_arn, kind, created_at, id);
 CREATE INDEX job_point ON job (recovery_point_arn, kind, created_at, id) WHERE recovery_point_arn IS NOT NULL;
 CREATE INDEX job_copied_into ON job (vault_arn, created_at, id) WHERE kind = 'COPY';
 CREATE INDEX job_parent ON job (parent_id, created_at, id) WHERE parent_id IS NOT NULL;
