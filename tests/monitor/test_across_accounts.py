@@ -19,7 +19,7 @@ MONDAY = datetime(2026, 3, 2, 6, tzinfo=UTC)
 
 
 class Company:
-    """Two members with a job each that completed and one that failed, made on Monday; it is Tuesday."""
+    """Two members with a backup each that completed and one that failed, and a copy, made on Monday; it is Tuesday."""
 
     def __init__(self, server: Running) -> None:
         self.server = server
@@ -41,7 +41,18 @@ class Company:
             arn = member.register("gone", gone)
             gone.rmdir()
             self.bad[member.id] = member.back_up(arn)
-        server.settle(24 * 3600)
+        server.settle(3600)
+        own = self.shop.client("backup")
+        own.create_backup_vault(BackupVaultName="Second")
+        self.second = own.describe_backup_vault(BackupVaultName="Second")["BackupVaultArn"]
+        (self.point,) = self.shop.points()
+        self.copy = own.start_copy_job(
+            SourceBackupVaultName=VAULT,
+            RecoveryPointArn=self.point["RecoveryPointArn"],
+            DestinationBackupVaultArn=self.second,
+            IamRoleArn=self.shop.role,
+        )["CopyJobId"]
+        server.settle(23 * 3600)
 
     def central(self, who: Member | None = None) -> Any:
         """AWS Backup as the management account sees it, or as another account does."""
@@ -184,7 +195,7 @@ def test_summaries_break_out_sum_up_or_filter_each_dimension(company: Company) -
         (backup.list_copy_job_summaries, "CopyJobSummaries"),
         (backup.list_restore_job_summaries, "RestoreJobSummaries"),
     ):
-        answer = summaries(AccountId="ANY", State="ANY", AggregationPeriod="SEVEN_DAYS")
+        answer = summaries(AccountId="ANY", State="RUNNING", AggregationPeriod="SEVEN_DAYS")
         assert (answer[name], answer["AggregationPeriod"]) == ([], "SEVEN_DAYS")
     pages: dict[str, Any] = {"AccountId": "ANY", "State": "ANY", "MaxResults": 1}
     seen = []
@@ -199,7 +210,7 @@ def test_summaries_break_out_sum_up_or_filter_each_dimension(company: Company) -
 
 def test_restores_are_seen_across_accounts_too_and_of_one_resource_by_its_account(company: Company) -> None:
     shop, backup = company.shop, company.central()
-    (point,) = shop.points()
+    point = company.point
     shop.restore(point, shop.sandbox / "restored")
     (job,) = backup.list_restore_jobs(ByAccountId="*", ByStatus="COMPLETED")["RestoreJobs"]
     assert job["AccountId"] == shop.id
@@ -218,3 +229,34 @@ def test_restores_are_seen_across_accounts_too_and_of_one_resource_by_its_accoun
     ):
         assert len(listing(ResourceArn=point["ResourceArn"], **filters)["RestoreJobs"]) == found, filters
     assert listing(ResourceArn=point["ResourceArn"] + "x")["RestoreJobs"] == []
+
+
+def test_copies_are_seen_across_accounts_by_any_filter_and_counted(company: Company) -> None:
+    shop, backup, own = company.shop, company.central(), company.central(company.shop)
+    point, target, made = company.point, company.second, company.copy
+    (job,) = backup.list_copy_jobs(ByAccountId="*")["CopyJobs"]
+    assert (job["CopyJobId"], job["AccountId"], job["State"]) == (made, shop.id, "COMPLETED")
+    filters: list[tuple[dict[str, Any], int]] = [
+        ({"ByState": "COMPLETED"}, 1),
+        ({"ByState": "FAILED"}, 0),
+        ({"ByMessageCategory": "SUCCESS"}, 1),
+        ({"ByResourceArn": point["ResourceArn"]}, 1),
+        ({"ByResourceType": "EFS"}, 1),
+        ({"ByDestinationVaultArn": target}, 1),
+        ({"ByDestinationVaultArn": target + "x"}, 0),
+        ({"BySourceRecoveryPointArn": point["RecoveryPointArn"]}, 1),
+        ({"BySourceRecoveryPointArn": point["RecoveryPointArn"] + "x"}, 0),
+        ({"ByCreatedAfter": MONDAY}, 1),
+        ({"ByCreatedBefore": MONDAY}, 0),
+        ({"ByCompleteAfter": MONDAY}, 1),
+        ({"ByCompleteBefore": MONDAY}, 0),
+        ({"ByParentJobId": made}, 0),
+    ]
+    for given, found in filters:
+        assert len(backup.list_copy_jobs(ByAccountId="*", **given)["CopyJobs"]) == found, given
+        assert len(own.list_copy_jobs(**given)["CopyJobs"]) == found, given
+    assert company.central(company.lab).list_copy_jobs()["CopyJobs"] == []
+    assert refusal(company.central(company.lab).list_copy_jobs, ByAccountId="*")[0] == "AccessDeniedException"
+    assert backup.describe_copy_job(CopyJobId=made)["CopyJob"]["AccountId"] == shop.id
+    (row,) = backup.list_copy_job_summaries(AccountId="ANY", State="ANY")["CopyJobSummaries"]
+    assert (row["AccountId"], row["State"], row["Count"]) == (shop.id, "COMPLETED", 1)

@@ -52,7 +52,8 @@ _INSERT_COPY = text(f"""
            resource_type, resource_name, resource_id, :vault_name, :vault_arn, :recovery_point_id,
            :recovery_point_arn, role_arn, document_id, plan_id, plan_name, plan_version, rule_id, rule_name,
            selection_name, :options, NULL, :now, :start_by, NULL, :completion_window, NULL, NULL, NULL, NULL, NULL, 0,
-           NULL, NULL, NULL, '', 0, :bytes_total, 0, 0, '{{}}', NULL, monitored_by
+           NULL, NULL, NULL, '', 0, :bytes_total, 0, 0, '{{}}', NULL,
+           {MONITORED_BY.format(organization="job.organization_id")}
       FROM job WHERE id = :backup
     ON CONFLICT (id) DO NOTHING
 """).bindparams(

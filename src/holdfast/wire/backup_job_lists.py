@@ -14,6 +14,7 @@ from holdfast.job.listing import JobFilter, Position, list_jobs
 from holdfast.job.model import Category, Job, Kind
 from holdfast.monitor.counting import DAY, DIMENSIONS, Count, CountFilter, count_jobs
 from holdfast.monitor.service import view_of, watched_by
+from holdfast.wire.backup_copies import copy_job_to_wire
 from holdfast.wire.backup_jobs import (
     STATE_NAMES,
     backup_job_to_wire,
@@ -32,6 +33,8 @@ _FILTERS: Final = {
     "ByResourceArn": "resource_arn",
     "ByResourceType": "resource_type",
     "ByBackupVaultName": "vault_name",
+    "ByDestinationVaultArn": "vault_arn",
+    "BySourceRecoveryPointArn": "recovery_point_arn",
     "ByParentJobId": "parent_id",
     "ByCreatedBefore": "created_before",
     "ByCreatedAfter": "created_after",
@@ -54,6 +57,11 @@ def list_backup_jobs(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     return _listed(
         call, shape, Kind.BACKUP, "BackupJobs", lambda job: backup_job_to_wire(call, job), shape.get("ByState")
     )
+
+
+def list_copy_jobs(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
+    """List copy jobs, newest first; each belongs to the account and region that it copies from."""
+    return _listed(call, shape, Kind.COPY, "CopyJobs", lambda job: copy_job_to_wire(call, job), shape.get("ByState"))
 
 
 def list_restore_jobs(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
@@ -239,6 +247,7 @@ def _midnight(day: int) -> datetime:
 
 OPERATIONS: Final[Mapping[str, Handler]] = {
     "ListBackupJobs": list_backup_jobs,
+    "ListCopyJobs": list_copy_jobs,
     "ListRestoreJobs": list_restore_jobs,
     "ListRestoreJobsByProtectedResource": list_restore_jobs_by_protected_resource,
     "ListBackupJobSummaries": list_backup_job_summaries,
