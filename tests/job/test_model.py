@@ -21,6 +21,7 @@ from holdfast.job.model import (
     Progress,
     State,
     TryAgain,
+    UnstoppableError,
     Waiting,
     after_failure,
     expired_before_completion,
@@ -106,6 +107,11 @@ def test_what_has_ended_is_not_stopped() -> None:
     refuse_stop(a_waiting_job())
     with pytest.raises(JobEndedError, match="is FAILED"):
         refuse_stop(replace(a_waiting_job(), state=State.FAILED))
+
+
+def test_a_backup_of_a_database_is_not_stopped_by_hand() -> None:
+    with pytest.raises(UnstoppableError, match="RDS cannot be stopped"):
+        refuse_stop(a_waiting_job(resource_type="RDS"))
 
 
 @given(st.integers(0, 2**60), st.integers(0, 2**60))

@@ -26,6 +26,9 @@ _WITHOUT_WINDOW: Final = timedelta(hours=2)
 """How long a job without a start window, a copy or a restore, is tried again after it was created."""
 
 
+_UNSTOPPABLE: Final = frozenset({"RDS"})
+
+
 class Kind(StrEnum):
     """What work a job is."""
 
@@ -121,6 +124,10 @@ class JobNotFoundError(NotFoundError):
 
 class JobEndedError(InvalidStateError):
     """The job has ended, so it cannot be stopped."""
+
+
+class UnstoppableError(InvalidStateError):
+    """Backups of this type of resource are not stopped by hand."""
 
 
 class FencedError(ConflictError):
@@ -399,10 +406,15 @@ def expired_before_start(kind: Kind, waiting_for: Waiting, reason: str | None) -
 
 
 def refuse_stop(job: Job) -> None:
-    """Refuse to stop a job that has ended.
+    """Refuse to stop a job that has ended, or one of a type of resource whose backups cannot be stopped.
+
+    Types: AWS Backup Developer Guide, "Stopping a backup job".
 
     Raises:
         JobEndedError: it has ended.
+        UnstoppableError: its resource is of such a type.
     """
+    if job.resource_type in _UNSTOPPABLE:
+        raise UnstoppableError(f"backup jobs of resource type {job.resource_type} cannot be stopped")
     if job.has_ended:
         raise JobEndedError(f"job {job.id} has ended already: it is {job.state}")

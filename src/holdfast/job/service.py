@@ -343,7 +343,9 @@ def request_stop(tx: sa.Connection, job: Job, *, now: datetime, machine_now: dat
 
     Raises:
         JobEndedError: it has ended.
+        UnstoppableError: its resource is of a type whose backups are not stopped.
     """
+    refuse_stop(job)
     words = stopped_by_user(job.kind)
     stopped = store.drop(
         tx, job.id, state=State.ABORTED, message=words, category=Category.MISCELLANEOUS, now=now

@@ -335,6 +335,11 @@ def may_purge(standing: Standing, *, now: datetime) -> bool:
     return not standing.holds and standing.purge_at is not None and standing.purge_at <= now
 
 
+def point_id_of(job_id: str) -> str:
+    """Return the id of the recovery point that a job makes: the same for every run, so that it never makes a second."""
+    return name_uuid("recovery point", job_id)
+
+
 def point_arn(
     *,
     partition: str,

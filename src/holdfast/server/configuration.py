@@ -70,8 +70,7 @@ def load_configuration(
         ConfigurationError: the file cannot be read, or a key or value in it makes no sense.
     """
     document = _read(directory.configuration)
-    _only_known(document, {"server", "storage", "regions", "site", "grant", "outgoing"}, "")
-    _only_known(document, {"server", "storage", "regions", "site", "grant", "state"}, "")
+    _only_known(document, {"server", "storage", "regions", "site", "grant", "outgoing", "state"}, "")
     server = _table(document, "server")
     _only_known(
         server, {"listen", "database", "default_region", "certificate", "private_key", "heartbeat_seconds"}, "server."

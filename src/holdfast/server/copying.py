@@ -57,28 +57,6 @@ def look(
     refused = role_refused(missing_rights(tx, role_arn, (), source.account))
     if refused is not None:
         return (refused,)
-    facts = _gather(
-        tx,
-        role_arn=role_arn,
-        source=source,
-        target_arn=target_arn,
-        resource_type=resource_type,
-        is_cold=is_cold,
-        delete_after_days=delete_after_days,
-    )
-    return unmet(facts)
-
-
-def _gather(
-    tx: sa.Connection,
-    *,
-    role_arn: str,
-    source: Vault,
-    target_arn: Arn,
-    resource_type: str,
-    is_cold: bool,
-    delete_after_days: int | None,
-) -> CopyFacts:
     households = Households(tx)
     role = get_principal(tx, households, role_arn)
     target = find_vault_by_arn(tx, str(target_arn))
@@ -87,7 +65,7 @@ def _gather(
         "backup:CopyTargets": (str(target_arn),),
         "backup:CopyTargetOrgPaths": () if there is None or there.path is None else (there.path,),
     }
-    return CopyFacts(
+    facts = CopyFacts(
         source_account=source.account,
         source_organization=None if here is None else here.organization_id,
         target_organization=None if there is None else there.organization_id,
@@ -105,6 +83,7 @@ def _gather(
         is_cold=is_cold,
         delete_after_days=delete_after_days,
     )
+    return unmet(facts)
 
 
 def _may(

@@ -12,7 +12,6 @@ from holdfast.access.backup_role import may_backup, may_restore
 from holdfast.access.tag import tags_of
 from holdfast.core.arn import Arn
 from holdfast.core.errors import DeniedError, HoldfastError, InvalidInputError, NotFoundError
-from holdfast.core.ids import name_uuid
 from holdfast.core.settings import LOCAL_SITE, HostGrant, Mode, Settings
 from holdfast.job.copying import copy_lifecycle, where_copy_lies
 from holdfast.job.model import Category, Claim, Completed, CopyRequest, Job, Kind, Subject
@@ -22,7 +21,7 @@ from holdfast.job.supervisor import Duties, Preparation, Refusal
 from holdfast.plan.model.plan import Lifecycle, organization_plan_id, organization_rule_id
 from holdfast.recovery import service as recovery
 from holdfast.recovery import store as points
-from holdfast.recovery.model import RecoveryPoint, StorageClass, normal
+from holdfast.recovery.model import RecoveryPoint, StorageClass, normal, point_id_of
 from holdfast.recovery.service import Made, Recorded
 from holdfast.server.authorize import controls_of
 from holdfast.server.copying import look
@@ -121,7 +120,7 @@ class Duty:
         tags = sources.tags_of_resource(tx, job.account, job.region, job.resource_arn)
         brought: Mapping[str, Any] = outcome.result["brought"]
         return Made(
-            point_id=_point_id(job),
+            point_id=point_id_of(job.id),
             job_id=job.id,
             epoch=job.epoch,
             vault_id=self._vault(tx, job).id,
@@ -150,7 +149,7 @@ class Duty:
         """Return what a copy has made: a point of its own that tells of its resource as the one it was copied from."""
         source = self._point(tx, job)
         return Made(
-            point_id=_point_id(job),
+            point_id=point_id_of(job.id),
             job_id=job.id,
             epoch=job.epoch,
             vault_id=self._vault(tx, job).id,
@@ -245,7 +244,7 @@ class Duty:
             raise JobRefusedError(str(error), Category.INVALID_LIFECYCLE) from error
         now = self.instance.clock.now()
         repository = repository_for(tx, self.custody, vault, job.account, now=now)
-        point_id = _point_id(job)
+        point_id = point_id_of(job.id)
         grants = self._grants(tx, job, Purpose.READ, resource.source_url)
         secret = sources.open_secret(tx, self.instance.root_key, resource)
         ticket = self._ticket(tx, job, repository.id, point_id)
@@ -266,7 +265,8 @@ class Duty:
             at=job.started_at or now,
         )
         work = BackupWork(source, parent_snapshot=parent)
-        return Preparation(replace(ticket, backup=work), arn, about={_REPOSITORY: repository.id})
+        about = _about_target(vault, repository.id, _lifecycle(job))
+        return Preparation(replace(ticket, backup=work), arn, about=about)
 
     def _prepare_copy(self, tx: sa.Connection, job: Job) -> Preparation:
         point = self._point(tx, job)
@@ -291,7 +291,7 @@ class Duty:
         except HoldfastError as error:
             raise JobRefusedError(str(error), Category.INVALID_LIFECYCLE) from error
         repository = repository_for(tx, self.custody, target, point.resource_account, now=self.instance.clock.now())
-        point_id = _point_id(job)
+        point_id = point_id_of(job.id)
         arn = recovery.arn_for(
             target,
             resource_type=point.resource_type,
@@ -304,13 +304,7 @@ class Duty:
             source=self._access(tx, point.repository_id), snapshot=point.snapshot_id, bytes_expected=point.size_bytes
         )
         storages = self.instance.settings.storages
-        about = {
-            _REPOSITORY: repository.id,
-            "key_arn": target.key_arn,
-            "is_locked": target.lock is not None,
-            "cold_after_days": lifecycle.cold_after_days,
-            "delete_after_days": lifecycle.delete_after_days,
-        }
+        about = _about_target(target, repository.id, lifecycle)
         domains = storages[source.storage].fault_domain, storages[target.storage].fault_domain
         ticket = self._ticket(tx, job, repository.id, point_id)
         return Preparation(replace(ticket, copy=work), arn, about=about, remark=where_copy_lies(*domains))
@@ -428,9 +422,15 @@ def _gone(job: Job) -> JobRefusedError:
     )
 
 
-def _point_id(job: Job) -> str:
-    # The same for every run of a job, so that a run which is taken over makes the same point, never a second one.
-    return name_uuid("recovery point", job.id)
+def _about_target(vault: Vault, repository_id: str, lifecycle: Lifecycle) -> dict[str, Any]:
+    """Return what a job's result tells of where its point goes, as it was when the job ran."""
+    return {
+        _REPOSITORY: repository_id,
+        "key_arn": vault.key_arn,
+        "is_locked": vault.lock is not None,
+        "cold_after_days": lifecycle.cold_after_days,
+        "delete_after_days": lifecycle.delete_after_days,
+    }
 
 
 def _lifecycle(job: Job) -> Lifecycle:

@@ -16,7 +16,7 @@ from holdfast.organization.service.tree import placement_of
 from holdfast.recovery.model import StorageClass, refuse_bad_lifecycle
 from holdfast.recovery.service import get_point_of
 from holdfast.vault.service import get_vault
-from holdfast.wire.backup_jobs import created_by, state_name
+from holdfast.wire.backup_jobs import created_by, lifecycle_of, lock_state, state_name
 from holdfast.wire.backup_points import lifecycle_from_wire
 from holdfast.wire.call import Call, Handler
 
@@ -95,12 +95,6 @@ def vault_named(text: str) -> Arn:
 def copy_job_to_wire(call: Call, job: Job) -> dict[str, Any]:
     """Return a copy job as DescribeCopyJob and ListCopyJobs show it."""
     known: Mapping[str, Any] = job.result
-    wanted = known if "delete_after_days" in known else job.options
-    lock_state = ("LOCKED" if known["is_locked"] else "UNLOCKED") if "is_locked" in known else None
-    lifecycle = {
-        "MoveToColdStorageAfterDays": wanted.get("cold_after_days"),
-        "DeleteAfterDays": wanted.get("delete_after_days"),
-    }
     return {
         "AccountId": job.account,
         "CopyJobId": job.id,
@@ -108,10 +102,10 @@ def copy_job_to_wire(call: Call, job: Job) -> dict[str, Any]:
         "SourceRecoveryPointArn": job.recovery_point_arn,
         "DestinationBackupVaultArn": job.vault_arn,
         "DestinationVaultType": _STANDARD,
-        "DestinationVaultLockState": lock_state,
+        "DestinationVaultLockState": lock_state(job),
         "DestinationRecoveryPointArn": known.get("recovery_point_arn"),
         "DestinationEncryptionKeyArn": known.get("key_arn"),
-        "DestinationRecoveryPointLifecycle": lifecycle if any(lifecycle.values()) else None,
+        "DestinationRecoveryPointLifecycle": lifecycle_of(job),
         "ResourceArn": job.resource_arn,
         "ResourceType": job.resource_type,
         "ResourceName": job.resource_name,

@@ -12,10 +12,16 @@ from holdfast.organization.service.tree import placement_of
 from holdfast.plan.model.derive import derive_plan
 from holdfast.plan.model.plan import organization_plan_id, organization_rule_id
 from holdfast.plan.store import document_content
-from holdfast.recovery.service import get_point
+from holdfast.recovery.model import point_id_of, refuse_bad_lifecycle
+from holdfast.recovery.service import arn_for, get_point
 from holdfast.source.service import get_resource
 from holdfast.vault.service import get_vault
+from holdfast.wire.backup_points import lifecycle_from_wire
 from holdfast.wire.call import Call, Handler
+
+_STANDARD: Final = "BACKUP_VAULT"
+_TOLD_AT_ONCE: Final = frozenset({"EFS"})
+"""Types whose backups tell the ARN of the recovery point that they will make (AWS Backup API, "StartBackupJob")."""
 
 STATE_NAMES: Final[Mapping[Kind, Mapping[State, str]]] = {
     Kind.BACKUP: {},
@@ -45,7 +51,8 @@ def start_backup_job(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     account = call.caller.account
     vault = get_vault(call.tx, account, call.region, shape["BackupVaultName"])
     resource = get_resource(call.tx, account, call.region, shape["ResourceArn"])
-    lifecycle = shape.get("Lifecycle", {})
+    lifecycle = lifecycle_from_wire(shape.get("Lifecycle", {}))
+    refuse_bad_lifecycle(lifecycle)
     placement = placement_of(call.tx, account)
     request = BackupRequest(
         subject=Subject(
@@ -62,14 +69,29 @@ def start_backup_job(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
             organization_id=None if placement is None else placement.organization_id,
             unit_path="" if placement is None else placement.path,
         ),
-        cold_after_days=lifecycle.get("MoveToColdStorageAfterDays"),
-        delete_after_days=lifecycle.get("DeleteAfterDays"),
+        cold_after_days=lifecycle.cold_after_days,
+        delete_after_days=lifecycle.delete_after_days,
         point_tags=shape.get("RecoveryPointTags", {}),
         backup_options=shape.get("BackupOptions", {}),
         **_windows(shape),
     )
     job = service.start_backup_job(call.tx, request, now=call.now)
-    return {"BackupJobId": job.id, "CreationDate": job.created_at, "IsParent": False}
+    promised = None
+    if resource.type in _TOLD_AT_ONCE:
+        promised = arn_for(
+            vault,
+            resource_type=resource.type,
+            resource_arn=resource.arn,
+            point_id=point_id_of(job.id),
+            job_id=job.id,
+            at=job.created_at,
+        )
+    return {
+        "BackupJobId": job.id,
+        "RecoveryPointArn": promised,
+        "CreationDate": job.created_at,
+        "IsParent": False,
+    }
 
 
 def start_restore_job(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
@@ -142,6 +164,12 @@ def backup_job_to_wire(call: Call, job: Job) -> dict[str, Any]:
         "RecoveryPointArn": job.recovery_point_arn,
         "BackupSizeInBytes": size,
         "BytesTransferred": job.bytes_done,
+        "BackupOptions": job.options.get("backup_options") or None,
+        "VaultType": _STANDARD,
+        "VaultLockState": lock_state(job),
+        "EncryptionKeyArn": job.result.get("key_arn"),
+        "IsEncrypted": True if "key_arn" in job.result else None,
+        "RecoveryPointLifecycle": lifecycle_of(job),
         "IamRoleArn": job.role_arn,
         "CreatedBy": created_by(call, job),
         "CreationDate": job.created_at,
@@ -152,6 +180,20 @@ def backup_job_to_wire(call: Call, job: Job) -> dict[str, Any]:
         "IsParent": False,
         "ParentJobId": job.parent_id,
     }
+
+
+def lock_state(job: Job) -> str | None:
+    """Return whether the vault that a job writes into was locked when it ran; None before that."""
+    if "is_locked" not in job.result:
+        return None
+    return "LOCKED" if job.result["is_locked"] else "UNLOCKED"
+
+
+def lifecycle_of(job: Job) -> dict[str, int] | None:
+    """Return the lifecycle of the recovery point that a job makes, as far as it is known; None without any."""
+    known = job.result if "delete_after_days" in job.result else job.options
+    members = {"MoveToColdStorageAfterDays": "cold_after_days", "DeleteAfterDays": "delete_after_days"}
+    return {member: known[name] for member, name in members.items() if known.get(name) is not None} or None
 
 
 def restore_job_to_wire(job: Job) -> dict[str, Any]:
