@@ -43,8 +43,6 @@ REGIONS = ("eu-north-1", "us-east-1")
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 DAYS = 100
 LAST = FIRST + timedelta(days=DAYS)
-AT_ONCE = 1000
-"""How many jobs of the fill are created at one instant."""
 UNITS = 200
 
 # Everything about job number n follows from n, in words that both databases know. `h` is n, well mixed.
@@ -57,9 +55,9 @@ _ROWS = f"""
                 WHEN resource < 97 THEN 'S3' WHEN resource < 99 THEN 'DynamoDB' ELSE 'Storage Gateway' END AS type,
            CASE WHEN resource % 10 < 8 THEN 'Central' ELSE 'vault-' || (resource % 50) END AS vault,
            'plan-' || (resource % 20) AS plan
-      FROM (SELECT n, h, n / {AT_ONCE} AS batch, CAST(200000000000 + number AS TEXT) AS account,
+      FROM (SELECT n, h, n / {{accounts}} AS batch, CAST(200000000000 + number AS TEXT) AS account,
                    20000000 + number % {UNITS} AS unit, 10000000 + number % 10 AS top,
-                   ((n / {AT_ONCE}) * 37 + number * 13) % 100 AS resource,
+                   ((n / {{accounts}}) * 37 + number * 13) % 100 AS resource,
                    CASE WHEN h % 100 < 88 THEN 'BACKUP' WHEN h % 100 < 98 THEN 'COPY' ELSE 'RESTORE' END AS kind,
                    CASE WHEN h / 100 % 1000 < 970 THEN 'COMPLETED' WHEN h / 100 % 1000 < 985 THEN 'FAILED'
                         WHEN h / 100 % 1000 < 993 THEN 'EXPIRED' WHEN h / 100 % 1000 < 995 THEN 'ABORTED'
@@ -121,8 +119,8 @@ class Bench:
 
     @property
     def step(self) -> int:
-        """Microseconds between the instants at which jobs were created."""
-        return DAYS * DAY * AT_ONCE // self.jobs
+        """Microseconds between the instants at which jobs were created, one of each account."""
+        return DAYS * DAY * self.accounts // self.jobs
 
     def fill(self) -> dict[str, Any]:
         """Make the organization and all jobs, without indexes; return how long it took."""
@@ -426,7 +424,7 @@ class Bench:
 
     def insert(self, batches: int = 10, size: int = 5000) -> dict[str, Any]:
         """Make batches of new jobs, end them, and fold what was counted; return rows a second."""
-        first = self.jobs + self.random.randrange(10**6) * AT_ONCE
+        first = self.jobs + self.random.randrange(10**6) * self.accounts
         made, ended = [], []
         for number in range(batches):
             began = first + number * size

@@ -15,7 +15,7 @@ def test_the_benchmark_finds_every_list_in_an_index_and_prints_its_figures_as_js
     done = subprocess.run(
         [
             *(sys.executable, str(BENCH), "--directory", str(directory)),
-            *("--jobs", "20000", "--accounts", "40", "--calls", "2"),
+            *("--jobs", "4000", "--accounts", "40", "--calls", "2"),
         ],
         env=environment(),
         capture_output=True,
