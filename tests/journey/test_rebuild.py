@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+from tests.journey import test_copies as copies
 from tests.running import REGION, ROLE, Member, copied, found_organization, holdfast, join, make_role, started
 
 from holdfast.cli.tree import compare_trees, make_tree
@@ -25,6 +26,13 @@ def test_storage_and_the_root_key_bring_every_point_of_every_account_back(tmp_pa
                 server.settle(60)
                 (made,) = {point["RecoveryPointArn"] for point in member.points()} - known
                 kept[made] = copied(tree, tmp_path / f"{member.id}-{turn}")
+        # One account's vault holds a copy of another's data.
+        shop, ledger = members
+        server.client("backup").update_global_settings(GlobalSettings={"isCrossAccountBackupEnabled": "true"})
+        copies.let_in(ledger, {"AWS": f"arn:aws:iam::{shop.id}:root"})
+        source = shop.points()[0]["RecoveryPointArn"]
+        copy = copies.copied(shop, copies.copy(shop, source, copies.vault_arn(ledger)))
+        kept[copy["DestinationRecoveryPointArn"]] = kept[source]
         listed = {member.id: {each["RecoveryPointArn"]: each for each in member.points()} for member in members}
         in_use = holdfast("rebuild", "--data-dir", tmp_path / "lost")
         assert in_use.returncode == 1
@@ -66,4 +74,4 @@ def test_storage_and_the_root_key_bring_every_point_of_every_account_back(tmp_pa
                 back = again.restore(point, tmp_path / "back" / f"{member.id}-{number}")
                 assert compare_trees(kept[arn], back)[1] == []
                 compared += 1
-    assert compared == 4
+    assert compared == 5

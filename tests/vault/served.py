@@ -50,10 +50,12 @@ class Served:
 
 
 @contextmanager
-def serving(path: Path) -> Iterator[Served]:
+def serving(path: Path, configuration: str = "") -> Iterator[Served]:
     """Start an installation in a new data directory; its loops do not run, its civil clock is at noon."""
     directory = DataDirectory(path)
     directory.create(Mode.DEV)
+    if configuration:
+        directory.configuration.write_text(configuration, encoding="utf-8")
     machine = SystemMachineTime()
     clock = MovableClock(machine)
     clock.set(NOON)

@@ -75,6 +75,8 @@ class Settings:
     """The storage that copies of the control database go to; None where there are none."""
     state_every: timedelta = timedelta(hours=1)
     """How often the control database is copied."""
+    jobs_listed_for: timedelta | None = None
+    """How long after their creation AWS's lists of jobs show them; None, the default, is for ever. AWS's is 30 days."""
     own: tuple[str, ...] = ()
     """Holdfast's own places on this host, as URLs or absolute paths: never a source, never a target."""
 

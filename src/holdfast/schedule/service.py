@@ -2,7 +2,8 @@
 
 `tick` is called every second or so, and by the development clock at each instant something is due. It takes the rules
 out of new documents, gives rules in force their next run, and makes the jobs of every rule whose run has come. After
-downtime only the latest missed run of a rule is made; the others are recorded as skipped, with the reason.
+downtime only the latest missed run of a rule is made; the others are recorded as skipped, with the reason. So are runs
+that stand back behind those of another rule of their plan.
 """
 
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from holdfast.database.values import FOREVER, from_json, instant, stamp, to_json
 from holdfast.plan.model.derive import rules_of, selections_of
 from holdfast.plan.model.plan import Rule
 from holdfast.schedule import store
+from holdfast.schedule.overlap import taken_over
 from holdfast.schedule.store import DueRule
 
 log = structlog.get_logger()
@@ -138,8 +140,9 @@ def _run(database: Database, rule: DueRule, now: datetime) -> tuple[int, int]:
         missed.append(latest)
         latest = stamp(following)
         following = cron.next_after(following, zone)
+    reason = _stood_back(database, rule, instant(latest))
     made = 0
-    after: int | None = 0
+    after: int | None = 0 if reason is None else None
     while after is not None:
         with database.transaction() as tx:
             count, after = store.make_jobs(
@@ -155,4 +158,21 @@ def _run(database: Database, rule: DueRule, now: datetime) -> tuple[int, int]:
     with database.transaction() as tx:
         if store.advance(tx, rule, FOREVER if following is None else stamp(following)):
             store.skip(tx, rule, missed, _SKIPPED)
-    return made, len(missed)
+            if reason is not None:
+                store.skip(tx, rule, [latest], reason)
+    return made, len(missed) + (reason is not None)
+
+
+def _stood_back(database: Database, rule: DueRule, due_at: datetime) -> str | None:
+    """Return why this run makes no backup: that of another rule of its plan takes its place. None if it makes one."""
+    with database.reading() as tx:
+        others = store.siblings(tx, rule)
+    own = store.recurring(rule.rule_name, rule.rule, rule.schedule, rule.timezone, rule.start_window)
+    found = taken_over(own, due_at, others)
+    if found is None:
+        return None
+    other, run = found
+    return (
+        f"rule {other.name} of the same plan, due on {run:%d %B %Y %H:%M} UTC, keeps its backup longer, and their "
+        "start windows overlap"
+    )

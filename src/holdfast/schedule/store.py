@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import text
 
-from holdfast.database.values import FOREVER, ordered_uuid
+from holdfast.database.values import FOREVER, from_json, ordered_uuid
 from holdfast.job.store import MONITORED_BY
+from holdfast.schedule.overlap import Recurring
 
 BACKUP_POLICY: Final = "BACKUP_POLICY"
 
@@ -56,6 +58,10 @@ _DUE = text("""
            vault_name, next_due_at
       FROM document_rule WHERE next_due_at <= :now
      ORDER BY next_due_at, document_id, plan_name, rule_name, region""")
+_SIBLINGS = text("""
+    SELECT rule_name, rule, schedule, timezone, start_window FROM document_rule
+     WHERE document_id = :document_id AND plan_name = :plan_name AND region = :region AND rule_name <> :rule_name
+     ORDER BY rule_name""")
 _NEXT = text("SELECT min(next_due_at) FROM document_rule")
 _ADVANCE = text("""
     UPDATE document_rule SET next_due_at = :next
@@ -163,6 +169,19 @@ def schedule(tx: sa.Connection, expression: str, timezone: str, following: int, 
 def due_rules(tx: sa.Connection, now: int) -> Sequence[DueRule]:
     """Return the rules whose next run has come, earliest first."""
     return [DueRule(*row) for row in tx.execute(_DUE, {"now": now})]
+
+
+def recurring(name: str, rule: str, schedule: str, timezone: str, start_window: int) -> Recurring:
+    """Return what decides between a rule and others of its plan, from its row."""
+    options = from_json(rule)
+    return Recurring(name, schedule, timezone, timedelta(microseconds=start_window), options["delete_after_days"])
+
+
+def siblings(tx: sa.Connection, rule: DueRule) -> list[Recurring]:
+    """Return the other rules of a rule's plan."""
+    plan = {"document_id": rule.document_id, "plan_name": rule.plan_name, "region": rule.region}
+    rows = tx.execute(_SIBLINGS, {**plan, "rule_name": rule.rule_name})
+    return [recurring(*row) for row in rows if not from_json(row.rule)["continuous"]]
 
 
 def next_due(tx: sa.Connection) -> int | None:

@@ -1,6 +1,7 @@
 """The configuration file, read into `core.settings.Settings`. Every key is known, or it is an error that names it.
 
 [server]             listen = "127.0.0.1:8420"   database = "sqlite:///control.db"   default_region = "eu-north-1"
+                     jobs_listed_days = 30                      (after which AWS's lists of jobs leave one out)
 [storage.NAME]       url = "file:///srv/vaults"   fault_domain = "house-1"   (and credentials of the storage)
 [regions.NAME]       storage = "NAME"
 [site.NAME]          concurrency = 4   regions = ["*"]
@@ -25,6 +26,15 @@ from holdfast.core.settings import DEFAULT_STORAGE, LOCAL_SITE, HostGrant, Mode,
 from holdfast.server.data_directory import DataDirectory
 
 DEFAULT_PORT: Final = 8420
+_SERVER: Final = {
+    "certificate",
+    "database",
+    "default_region",
+    "heartbeat_seconds",
+    "jobs_listed_days",
+    "listen",
+    "private_key",
+}
 
 
 class ConfigurationError(InvalidInputError):
@@ -72,9 +82,7 @@ def load_configuration(
     document = _read(directory.configuration)
     _only_known(document, {"server", "storage", "regions", "site", "grant", "outgoing", "state"}, "")
     server = _table(document, "server")
-    _only_known(
-        server, {"listen", "database", "default_region", "certificate", "private_key", "heartbeat_seconds"}, "server."
-    )
+    _only_known(server, _SERVER, "server.")
     outgoing = _table(document, "outgoing")
     _only_known(outgoing, {"allow", "authorities"}, "outgoing.")
     storages = _storages(directory, _table(document, "storage"))
@@ -98,6 +106,7 @@ def load_configuration(
         host_grants=host_grants,
         heartbeat=timedelta(seconds=float(server.get("heartbeat_seconds", 5))),
         default_region=default_region,
+        jobs_listed_for=_listed_for(server.get("jobs_listed_days")),
         host_id=directory.host_id(),
         outgoing=_reach(outgoing.get("allow", [])),
         authorities=_path(directory, outgoing.get("authorities")),
@@ -196,6 +205,16 @@ def _state_every(table: Mapping[str, Any]) -> timedelta:
     if not isinstance(minutes, int | float) or isinstance(minutes, bool) or minutes < 1:
         raise ConfigurationError(f"state.every_minutes is {minutes!r}; give a number of minutes, 1 at least")
     return timedelta(minutes=minutes)
+
+
+def _listed_for(days: Any) -> timedelta | None:
+    if days is None:
+        return None
+    if not isinstance(days, int) or isinstance(days, bool) or days < 1:
+        raise ConfigurationError(
+            f"server.jobs_listed_days is {days!r}; give a number of days, or leave it out for ever"
+        )
+    return timedelta(days=days)
 
 
 def _sites(table: Mapping[str, Any]) -> dict[str, SiteSettings]:

@@ -101,6 +101,11 @@ def _listed(
     position = call.page_position(asked, shape.get("NextToken"))
     if state is not None and not states:
         return {name: []}  # a state of AWS's that no job here is ever in
+    filters = {column: shape[member] for member, column in _FILTERS.items() if member in shape}
+    listed_for = call.instance.settings.jobs_listed_for
+    if listed_for is not None:
+        since = call.now - listed_for
+        filters["created_after"] = max(filters.get("created_after", since), since)
     page = list_jobs(
         call.tx,
         JobFilter(
@@ -111,7 +116,7 @@ def _listed(
             open_or_completed_after=view.visible_since,
             states=states,
             category=category,
-            **{column: shape[member] for member, column in _FILTERS.items() if member in shape},
+            **filters,
             **more,
         ),
         after=None if position is None else Position(instant(position[0]), position[1]),
