@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from tests.access.builders import HERE, THERE, deny, document, level, scp
+from tests.access.builders import HERE, THERE, allow, deny, document, level, scp
 
 from holdfast.access import policy_service, service
 from holdfast.access.backup_role import may_backup, may_restore
@@ -44,7 +44,19 @@ def test_the_managed_policies_are_enough_for_every_type(database: Database, reso
     with database.transaction() as tx:
         a_role(tx, FOR_BACKUP, FOR_RESTORES)
         assert may_backup(tx, ROLE, resource_type, "arn:aws:s3:::bucket", account=HERE) == ()
-        assert may_restore(tx, ROLE, resource_type, account=HERE) == ()
+        assert may_restore(tx, ROLE, resource_type, "arn:aws:s3:::bucket", account=HERE) == ()
+
+
+def test_a_role_may_be_limited_to_single_resources(database: Database) -> None:
+    other = TREE.replace("fs-1", "fs-2")
+    with database.transaction() as tx:
+        a_role(tx)
+        own = document(allow([*BACKUP_ACTIONS["EFS"], *RESTORE_ACTIONS["EFS"]], TREE))
+        policy_service.put_inline(tx, Kind.ROLE, HERE, "Backups", "own", own)
+        for may in (may_backup, may_restore):
+            assert may(tx, ROLE, "EFS", TREE, account=HERE) == ()
+            (*_, sentence) = may(tx, ROLE, "EFS", other, account=HERE)
+            assert f"on {other}: no identity-based policy allows it" in sentence
 
 
 def test_a_role_that_is_not_there_is_named(database: Database) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy import text
 from tests.access.builders import HERE, allow, deny, document, insert_row
 from tests.server.test_upkeep import NOW, ROOT
@@ -38,21 +39,24 @@ def ask(authorizer: Authorizer, instance: Instance, key_id: str, operation: str,
     if credential is None:
         raise DeniedError("nobody")
     with instance.database.reading() as tx:
-        call = Call(
-            service="backup",
-            operation=operation,
-            region=REGION,
-            partition="aws",
-            request_id="r",
-            source_ip="203.0.113.9",
-            user_agent="",
-            access_key_id=key_id,
-            caller=credential.principal,
-            now=NOW,
-            tx=tx,
-            instance=instance,
-        )
-        return authorizer.authorize(call, parameters)
+        return authorizer.authorize(a_call(tx, instance, key_id, operation, credential.principal), parameters)
+
+
+def a_call(tx: sa.Connection, instance: Instance, key_id: str, operation: str, caller: Any) -> Call:
+    return Call(
+        service="backup",
+        operation=operation,
+        region=REGION,
+        partition="aws",
+        request_id="r",
+        source_ip="203.0.113.9",
+        user_agent="",
+        access_key_id=key_id,
+        caller=caller,
+        now=NOW,
+        tx=tx,
+        instance=instance,
+    )
 
 
 def test_a_change_binds_the_next_request_in_every_process(instance: Instance) -> None:
@@ -88,6 +92,26 @@ def test_a_change_binds_the_next_request_in_every_process(instance: Instance) ->
             else:
                 with pytest.raises(DeniedError):
                     ask(authorizer, instance, key, "ListBackupJobs")
+
+
+def test_what_was_decided_in_a_transaction_that_was_rolled_back_is_not_remembered(instance: Instance) -> None:
+    database, authorizer = instance.database, Authorizer(instance)
+    with database.transaction() as tx:
+        service.create_user(tx, HERE, "maria", now=NOW)
+        policy_service.put_inline(tx, Kind.USER, HERE, "maria", "own", document(allow("s3:*")))
+        key = create_access_key(tx, ROOT, HERE, "maria", now=NOW)[0].id
+    credential = authorizer.credential(key, None)
+    assert credential is not None
+    with database.transaction() as tx:
+        savepoint = tx.begin_nested()
+        policy_service.put_inline(tx, Kind.USER, HERE, "maria", "own", document(allow("backup:*")))
+        authorizer.authorize(a_call(tx, instance, key, "ListBackupJobs", credential.principal), {})
+        savepoint.rollback()
+    # Somebody else's change now raises the number to where that one had raised it.
+    with database.transaction() as tx:
+        policy_service.put_inline(tx, Kind.USER, HERE, "maria", "other", document(allow("ec2:*")))
+    with pytest.raises(AccessRefusedError):
+        ask(authorizer, instance, key, "ListBackupJobs")
 
 
 def test_what_has_no_rule_is_open_to_nobody(instance: Instance) -> None:

@@ -73,13 +73,16 @@ def may_restore(
     tx: sa.Connection,
     role_arn: str,
     resource_type: str,
-    resource_arn: str = "*",
+    resource_arn: str,
     *,
     account: str,
     scps: tuple[Level, ...] = (),
     management_accounts: frozenset[str] = frozenset(),
 ) -> tuple[str, ...]:
-    """Return what a role lacks to restore a resource of a type into `account`, each in words."""
+    """Return what a role lacks to restore what was backed up of a resource into `account`, each in words.
+
+    Asked for on the ARN of that resource, so that a role may be limited to single ones.
+    """
     actions = RESTORE_ACTIONS.get(resource_type, ())
     needed = [(action, resource_arn) for action in actions]
     return missing_rights(tx, role_arn, needed, account, scps, management_accounts)

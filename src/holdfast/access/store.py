@@ -1,5 +1,6 @@
 """The SQL of identities: users, groups, roles, their policies, and what a request needs of all that at once."""
 
+import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,8 +12,8 @@ from sqlalchemy import text
 from holdfast.access.model.identity import Group, Kind, ManagedPolicy, PolicyVersion, Role, User
 from holdfast.database.values import instant, instant_or_none, stamp
 
-_RAISE_VERSION = text("UPDATE access_version SET version = version + 1 WHERE id = 1")
-_VERSION = "SELECT version FROM access_version WHERE id = 1"
+_RAISE_VERSION = text("UPDATE access_version SET version = version + 1, mark = :mark WHERE id = 1")
+_VERSION = "SELECT version, mark FROM access_version WHERE id = 1"
 
 _USER = "account, name, id, path, arn, boundary, created_at"
 _GROUP = "account, name, id, path, arn, created_at"
@@ -151,12 +152,17 @@ class HeldDocument:
 
 def raise_access_version(tx: sa.Connection) -> None:
     """Say that decisions may come out differently from now on; call it with every change that may do that."""
-    tx.execute(_RAISE_VERSION)
+    tx.execute(_RAISE_VERSION, {"mark": secrets.token_hex(8)})
 
 
-def access_version(tx: sa.Connection) -> int:
-    """Return the number that `raise_access_version` raises."""
-    return int(tx.exec_driver_sql(_VERSION).scalar_one())  # every request asks this, so by the shortest way
+def access_version(tx: sa.Connection) -> tuple[int, str]:
+    """Return the number that `raise_access_version` raises, and a mark of that raise alone.
+
+    What was remembered for the two holds as long as they stay: a transaction that raises the number and is rolled back
+    leaves it to be raised again by another, but never the mark.
+    """
+    version, mark = tx.exec_driver_sql(_VERSION).one()  # every request asks this, so by the shortest way
+    return int(version), str(mark)
 
 
 def _user(row: sa.Row[Any]) -> User:

@@ -11,6 +11,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from holdfast.access.model.document import DocumentKind, parse_document
+from holdfast.access.store import raise_access_version
 from holdfast.core import ids
 from holdfast.core.errors import InvalidInputError
 from holdfast.database.outbox import publish
@@ -274,7 +275,7 @@ def _attachments_changed(tx: sa.Connection, organization_id: str, kind: Kind, ta
 
 
 def _tell(tx: sa.Connection, organization_id: str, policy_type: str, *, now: datetime) -> None:
-    store.raise_access_version(tx)
+    raise_access_version(tx)
     publish(tx, CHANGED, {"organization": organization_id, "type": policy_type}, at=now)
 
 
@@ -353,7 +354,7 @@ def recompute_accounts(tx: sa.Connection, account_ids: Sequence[str], *, now: da
     chain_store.end_accounts(tx, chain_store.accounts_that_left(tx, account_ids), now=now)
     for organization_id, accounts in chain_store.accounts_by_organization(tx, account_ids).items():
         _place(tx, organization_id, accounts, now=now)
-    store.raise_access_version(tx)
+    raise_access_version(tx)
 
 
 def recompute_organization(tx: sa.Connection, organization_id: str, *, now: datetime) -> None:
@@ -419,7 +420,7 @@ def put_resource_policy(tx: sa.Connection, organization_id: str, content: str, *
                 f"Statement {statement.number} must name actions of AWS Organizations only, as in organizations:List*.",
             )
     store.put_resource_policy(tx, organization_id, ids.resource_policy_id(), content, now=now)
-    store.raise_access_version(tx)
+    raise_access_version(tx)
     return get_resource_policy(tx, organization_id)
 
 
@@ -436,4 +437,4 @@ def delete_resource_policy(tx: sa.Connection, organization_id: str) -> None:
     store.lock_organization(tx, organization_id)
     if not store.delete_resource_policy(tx, organization_id):
         raise ResourcePolicyNotFoundError
-    store.raise_access_version(tx)
+    raise_access_version(tx)

@@ -44,7 +44,6 @@ class Target:
 
 _LOCK = text("UPDATE organization SET root_id = root_id WHERE id = :organization AND deleted_at IS NULL")
 _FEATURES = text("SELECT feature_set FROM organization WHERE id = :organization AND deleted_at IS NULL")
-_RAISE_ACCESS = text("UPDATE access_version SET version = version + 1")
 
 _POLICY = """
     SELECT id, organization_id, type, name, description, content, version, aws_managed, created_at, updated_at
@@ -167,11 +166,6 @@ def lock_organization(tx: sa.Connection, organization_id: str) -> None:
 def feature_set(tx: sa.Connection, organization_id: str) -> str | None:
     """Return what the organization is used for; None if there is none of this id."""
     return tx.execute(_FEATURES, {"organization": organization_id}).scalar_one_or_none()
-
-
-def raise_access_version(tx: sa.Connection) -> None:
-    """Let every decision about access be taken anew."""
-    tx.execute(_RAISE_ACCESS)
 
 
 def _policy(row: Any) -> Policy:

@@ -144,7 +144,7 @@ def _asks_for_tags(policy: Policy) -> bool:
 class _Era:
     """What was read while the access version was this."""
 
-    version: int
+    version: tuple[int, str]
     signers: dict[tuple[str, str], Signer] = field(default_factory=dict)
     households: dict[str, Household | None] = field(default_factory=dict)
     levels: dict[tuple[str, str], tuple[Level, ...]] = field(default_factory=dict)
@@ -169,7 +169,7 @@ class Authorizer:
         self._instance = instance
         outgoing = Outgoing(instance.machine, instance.settings.outgoing, instance.settings.authorities)
         self._issuers = Issuers(instance.machine, partial(outgoing.fetch, most_bytes=MOST_BYTES))
-        self._era = _Era(-1)
+        self._era = _Era((-1, ""))
         self._used: dict[str, tuple[datetime, str, str]] = {}
         self._guard = threading.Lock()
 

@@ -318,6 +318,7 @@ class Duty:
             tx,
             job.role_arn,
             job.resource_type,
+            job.resource_arn,
             account=job.account,
             scps=controls.scps,
             management_accounts=controls.management_accounts,

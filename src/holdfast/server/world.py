@@ -89,10 +89,13 @@ class DevWorld:
             database = self._running.instance.database
             with database.transaction() as tx:
                 # Decisions are remembered by this number, so it never comes back to one that it has been.
-                version = access_version(tx) + 1
+                version = access_version(tx)[0] + 1
                 for table in sorted(set(sa.inspect(tx).get_table_names()) - _KEPT_TABLES):
                     tx.execute(text(f'DELETE FROM "{table}"'))
-                tx.execute(text("INSERT INTO access_version (id, version) VALUES (1, :version)"), {"version": version})
+                tx.execute(
+                    text("INSERT INTO access_version (id, version, mark) VALUES (1, :version, '')"),
+                    {"version": version},
+                )
             shutil.rmtree(self._directory.storage, ignore_errors=True)
             self._directory.storage.mkdir(mode=0o700, exist_ok=True)
             self._clock.set(self._running.instance.machine.now())

@@ -207,11 +207,11 @@ CREATE TABLE secret (
 );
 
 -- Raised by every change that may change a decision; each request reads it, so that a revocation binds the next
--- one.
+-- one. The mark is random: a number that was rolled back comes again, with another mark.
 CREATE TABLE access_version (
-    id INTEGER NOT NULL, version BIGINT NOT NULL, PRIMARY KEY (id)
+    id INTEGER NOT NULL, version BIGINT NOT NULL, mark TEXT NOT NULL, PRIMARY KEY (id)
 );
-INSERT INTO access_version (id, version) VALUES (1, 1);
+INSERT INTO access_version (id, version, mark) VALUES (1, 1, '');
 CREATE TABLE iam_user (
     account TEXT NOT NULL, name TEXT NOT NULL, id TEXT NOT NULL, path TEXT NOT NULL, arn TEXT NOT NULL,
     boundary TEXT, created_at BIGINT NOT NULL, PRIMARY KEY (account, name)
