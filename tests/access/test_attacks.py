@@ -243,6 +243,62 @@ def test_a_role_that_is_made_anew_is_not_the_one_that_sessions_began_in(world: W
     assert refused(jobs).startswith("UnrecognizedClientException")
 
 
+def test_a_deleted_user_and_the_sessions_that_they_began_do_nothing_any_more(world: World) -> None:
+    iam = world.client("iam", MEMBER)
+    user = a_user(world, "maria", allow("backup:*"))
+    session = world.client("sts", user).get_session_token()["Credentials"]
+    jobs = [world.client("backup", who).list_backup_jobs for who in (user, session)]
+    for act in jobs:
+        act()
+    iam.delete_user_policy(UserName="maria", PolicyName="own")
+    iam.delete_access_key(UserName="maria", AccessKeyId=user["AccessKeyId"])
+    iam.delete_user(UserName="maria")
+    for act in jobs:
+        assert refused(act).startswith("UnrecognizedClientException")
+    # Nor when somebody of the same name comes.
+    a_user(world, "maria", allow("backup:*"))
+    for act in jobs:
+        assert refused(act).startswith("UnrecognizedClientException")
+
+
+def test_sessions_from_before_an_instant_are_revoked_by_a_policy(world: World) -> None:
+    iam = world.client("iam", MEMBER)
+    before = world.client("backup", world.assume(ACCESS_ROLE)).list_backup_jobs
+    before()
+    instant = (world.machine.now() + timedelta(seconds=5)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    revocation = {**allow("*"), "Effect": "Deny", "Condition": {"DateLessThan": {"aws:TokenIssueTime": instant}}}
+    iam.put_role_policy(
+        RoleName="OrganizationAccountAccessRole", PolicyName="RevokeOlder", PolicyDocument=document(revocation)
+    )
+    assert "explicit deny in an identity-based policy" in refused(before)
+    world.machine.advance(timedelta(seconds=6))
+    world.client("backup", world.assume(ACCESS_ROLE)).list_backup_jobs()
+
+
+def test_a_delegated_administrator_is_bound_by_control_policies_as_any_member(world: World) -> None:
+    with world.database.transaction() as tx:
+        insert_row(
+            tx, "delegated_administrator", organization_id="o-1", account_id=MEMBER, principal="backup.amazonaws.com"
+        )
+    world.control(MEMBER, document(NO_DELETION))
+    for who in (MEMBER, a_user(world, "operator", allow("*")), world.assume(ACCESS_ROLE)):
+        assert DENIED_BY_CONTROL in refused(delete_point(world, who))
+
+
+def test_the_way_over_the_management_account_and_back_is_bound_in_the_member(world: World) -> None:
+    world.control(MEMBER, document(NO_DELETION))
+    iam = world.client("iam", MANAGEMENT)
+    iam.create_role(RoleName="Helper", AssumeRolePolicyDocument=trusting({"AWS": MEMBER}))
+    iam.attach_role_policy(RoleName="Helper", PolicyArn=ADMINISTRATOR)
+    out = world.assume(f"arn:aws:iam::{MANAGEMENT}:role/Helper", MEMBER)
+    # There its own account is the management account, whose vault of this name is another one.
+    assert world.client("sts", out).get_caller_identity()["Account"] == MANAGEMENT
+    foreign = world.client("backup", out).describe_backup_vault
+    assert refused(foreign, BackupVaultName="Daily", BackupVaultAccountId=MEMBER).startswith("AccessDenied")
+    back = world.assume(ACCESS_ROLE, out)
+    assert DENIED_BY_CONTROL in refused(delete_point(world, back))
+
+
 def test_a_session_ends_by_machine_time_and_needs_its_token(world: World) -> None:
     session = world.assume(ACCESS_ROLE, DurationSeconds=900)
     identity = world.client("sts", session).get_caller_identity

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import json
 import math
 from collections.abc import Callable
 from datetime import datetime
@@ -30,17 +31,27 @@ def read_object(body: bytes) -> dict[str, Any]:
     """Return the JSON object that a body holds; an empty body is an empty object.
 
     Raises:
-        MalformedBodyError: it is not JSON, or not an object.
+        MalformedBodyError: it is not JSON, or not an object, or says something twice.
     """
     if not body:
         return {}
     try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
+        value = orjson.loads(body)  # the strict one: RFC 8259 in UTF-8, no NaN, no halves of pairs, no deep nesting
+        if isinstance(value, dict):
+            json.loads(body, object_pairs_hook=_refuse_twice)
+    except (orjson.JSONDecodeError, RecursionError) as error:
         raise MalformedBodyError(f"The body of the request is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise MalformedBodyError("The body of the request must be a JSON object")
     return value
+
+
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:
+    """Refuse an object that has a member twice: whoever reads it may take either for what was meant."""
+    if len({name for name, _ in pairs}) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise MalformedBodyError(f"The body of the request has the member {twice[:100]!r} twice in one object")
 
 
 @cache
