@@ -245,6 +245,15 @@ def test_the_guide_to_keeping_holdfast_itself(desk: Desk) -> None:
     assert "read back and compared" in desk.typed(moving, **ours, **target)
 
 
+def test_the_guide_to_changing_the_root_key(desk: Desk) -> None:
+    (code,) = blocks_of("docs/how-to/change-the-root-key.md", "sh")
+    data = desk.top / "rekeyed"
+    desk.typed(f"holdfast init --data-dir {data}")
+    assert "in place of" in desk.typed(code, **{"/var/lib/holdfast": str(data)})
+    with started("serve", data) as server:
+        assert server.stop() == 0
+
+
 def test_the_guide_to_testing_names_every_option_of_the_command() -> None:
     guide = (TOP / "docs/how-to/test-against-holdfast.md").read_text()
     (command,) = (each for each in app.registered_commands if each.callback and each.callback.__name__ == "dev")

@@ -5,7 +5,10 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from sqlalchemy import text
 from tests.access.conftest import MANAGEMENT, MEMBER, OTHER, REGION, World
+
+from holdfast.database.connection import Database
 
 TRUST = json.dumps(
     {
@@ -70,6 +73,21 @@ def test_a_member_is_told_that_a_control_policy_refused_but_not_which(world: Wor
     record = json.loads(event["CloudTrailEvent"])
     assert record["errorCode"] == "AccessDenied"
     assert record["errorMessage"] == "kms:CreateKey on *: denied by a service control policy"
+
+
+def test_a_change_that_cannot_be_recorded_is_not_made(whole_world: World, sqlite_database: Database) -> None:
+    full = "CREATE TRIGGER full BEFORE INSERT ON audit_entry BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
+    with sqlite_database.transaction() as tx:
+        tx.execute(text(full))
+    kms = whole_world.client("kms", MEMBER)
+    with pytest.raises(ClientError) as failed:
+        kms.create_key()
+    assert failed.value.response["ResponseMetadata"]["HTTPStatusCode"] == 500
+    with sqlite_database.transaction() as tx:
+        tx.execute(text("DROP TRIGGER full"))
+    assert kms.list_keys()["Keys"] == []
+    kms.create_key()
+    assert len(kms.list_keys()["Keys"]) == 1
 
 
 def test_two_attributes_at_once_are_refused(world: World) -> None:

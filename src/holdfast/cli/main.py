@@ -323,6 +323,23 @@ def upgrade(
     raise typer.Exit(run_upgrade(data_dir, apply=apply, as_json=as_json))
 
 
+@app.command()
+def rekey(
+    data_dir: DataDir,
+    new_root_key: Annotated[
+        Path | None, typer.Option(help="A file with the new root key; a new one is made otherwise.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put everything that is sealed or signed under another root key, with the server stopped.
+
+    What was interrupted is gone on with by the same command. No recovery point is read or moved.
+    """
+    from holdfast.cli.rekey import run_rekey  # noqa: PLC0415 - see quickstart
+
+    raise typer.Exit(run_rekey(data_dir, new_root_key, as_json=as_json))
+
+
 @vault.command("password")
 def vault_password(
     repository: Annotated[Path, typer.Argument(help="A repository in storage: STORAGE/vaults/VAULT/ACCOUNT/1.")],

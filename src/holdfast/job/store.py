@@ -13,8 +13,10 @@ from sqlalchemy import text
 
 from holdfast.database.values import FOREVER, from_json, instant, instant_or_none, stamp, stamp_or_none, to_json
 from holdfast.job.model import Category, Job, Kind, Progress, State, Waiting
+from holdfast.trail.service import Decision, Entry, record
 
 _MICROSECOND = timedelta(microseconds=1)
+_PRINCIPAL = "backup.amazonaws.com"
 
 COLUMNS = (
     "id, kind, account, region, state, epoch, priority, site, organization_id, unit_path, resource_arn, resource_type, "
@@ -419,12 +421,50 @@ def overdue_to_complete(tx: sa.Connection, *, now: datetime, limit: int) -> list
 
 def note_transitions(tx: sa.Connection, jobs: Iterable[Job], *, now: datetime) -> None:
     """Write down the states that jobs have just come into."""
+    jobs = list(jobs)
     rows: Sequence[Mapping[str, Any]] = [
         {"job_id": job.id, "at": stamp(now), "state": job.state, "epoch": job.epoch, "message": job.message or ""}
         for job in jobs
     ]
     if rows:
         tx.execute(_TRANSITION, rows)
+        record(tx, *(_entry(job, now) for job in jobs))
+
+
+def _entry(job: Job, now: datetime) -> Entry:
+    """Return what the trail says of the state that a job has just come into.
+
+    Names of the events: AWS Backup Developer Guide, "Logging AWS Backup API calls with CloudTrail".
+    """
+    if job.state is State.RUNNING:
+        what = "RestoreStarted" if job.kind is Kind.RESTORE else f"{job.kind.word}JobStarted"
+    elif job.has_ended:
+        what = "RestoreCompleted" if job.kind is Kind.RESTORE else f"{job.kind.word}JobCompleted"
+    else:
+        what = f"{job.kind.word}JobStateChanged"
+    facts = {
+        "jobId": job.id,
+        "state": job.state.value,
+        "epoch": job.epoch,
+        "resourceArn": job.resource_arn,
+        "resourceType": job.resource_type,
+        "backupVaultArn": job.vault_arn,
+        "recoveryPointArn": job.recovery_point_arn,
+        "iamRoleArn": job.role_arn,
+        "backupPlanName": job.plan_name,
+        "bytesTransferred": job.bytes_done,
+    }
+    return Entry(
+        at=now,
+        account=job.account,
+        region=job.region,
+        service="backup",
+        operation=what,
+        principal_arn=_PRINCIPAL,
+        decision=Decision.EVENT,
+        reason=job.message or f"the job is {job.state.value}",
+        parameters={name: value for name, value in facts.items() if value is not None},
+    )
 
 
 def transitions(tx: sa.Connection, job_id: str) -> list[tuple[State, int, str]]:

@@ -85,6 +85,8 @@ class Preparation:
     """What else the job's result shall tell, as JSON values."""
     remark: str | None = None
     """What the job says if it completes without any trouble."""
+    repositories: tuple[str, ...] = ()
+    """Ids of the repositories that it opens, whose keys have to stay usable as long as it runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ class Duties:
 
     prepare: Callable[[sa.Connection, Claim], Preparation | Refusal]
     """Check role, vault, key and grants, and make the ticket; in a writing transaction, so nothing slow."""
+    may_go_on: Callable[[sa.Connection, Preparation], Refusal | None] = lambda _tx, _preparation: None
+    """Say what came in the way of a running job since it was prepared, if anything; asked at each beat."""
     make_ready: Callable[[Claim, Preparation], None] = lambda _claim, _preparation: None
     """Slow work outside of any transaction before the mover starts: the repository and its key file."""
     record: Callable[[Job, Completed], None] = lambda _job, _outcome: None
@@ -381,6 +385,11 @@ class Supervisor:
         with self._database.transaction() as tx:
             return service.beat(tx, claim.job.id, claim.epoch, progress, machine_now=self._machine.now())
 
+    def look_again(self, preparation: Preparation) -> Refusal | None:
+        """Return what came in the way of a running job, None while it may go on."""
+        with self._database.reading() as tx:
+            return self._duties.may_go_on(tx, preparation)
+
     def may_commit(self, claim: Claim, prepared: Mapping[str, Any]) -> bool:
         """Ask the database whether this run may commit what it has prepared.
 
@@ -427,7 +436,17 @@ class _Conversation:
                 # For a mover that is silent nobody beats: its job may be taken over, as if this process were gone.
                 if beat_at - heard_at <= beat * 2:
                     self._take_orders(self._supervisor.beat_once(self._claim, self._progress))
+                if (stopped := self._look_again()) is not None:
+                    return stopped
                 self._mover.send(Continue())
+
+    def _look_again(self) -> Outcome | None:
+        """Return how the job ends if it may not go on; its mover, which holds keys, ends with it."""
+        refusal = self._supervisor.look_again(self._preparation)
+        if refusal is None:
+            return None
+        self._mover.is_usable = False
+        return Failed(refusal.reason, refusal.category, refusal.retryable)
 
     def _take_orders(self, state: State) -> None:
         if state is State.ABORTING and not self._told_to_stop:
@@ -441,6 +460,8 @@ class _Conversation:
             case Problems(troubles):
                 self._troubles.extend(troubles[: _MOST_STORED_TROUBLES - len(self._troubles)])
             case ReadyToCommit(brought, adopting):
+                if (stopped := self._look_again()) is not None:
+                    return stopped
                 prepared = self._claim.prepared if adopting else self._prepared(brought)
                 if self._supervisor.may_commit(self._claim, prepared):
                     self._mover.send(Commit(self._claim.job.id, self._claim.epoch))

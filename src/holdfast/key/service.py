@@ -252,6 +252,19 @@ def unwrap(tx: sa.Connection, root_key: RootKey, key_arn: str, wrapped: bytes, c
     return _decrypt(tx, root_key, key, wrapped, context)
 
 
+def unwrap_whatever_state(
+    tx: sa.Connection, root_key: RootKey, key_arn: str, wrapped: bytes, context: Mapping[str, str]
+) -> bytes:
+    """Return what `wrap` was given, also where the key is disabled: to lay it under another root key, for nothing else.
+
+    Raises:
+        KeyNotFoundError: there is no such key.
+        InvalidCiphertextError: it was wrapped with another key or context, or was changed.
+    """
+    key = get_key_by_arn(tx, key_arn)
+    return decrypt(key.id, _open(tx, root_key, key, read_header(wrapped)[1]), wrapped, context)
+
+
 def _decrypt(tx: sa.Connection, root_key: RootKey, key: Key, ciphertext: bytes, context: Mapping[str, str]) -> bytes:
     key.require_usable()
     named, version = read_header(ciphertext)

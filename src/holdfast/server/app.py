@@ -11,6 +11,7 @@ from holdfast.core.clock import Clock, MachineTime
 from holdfast.core.seal import RootKey
 from holdfast.core.settings import Mode, Settings
 from holdfast.database.connection import Database
+from holdfast.database.facts import OPERATOR, recalled
 from holdfast.database.outbox import handle_news
 from holdfast.database.schema import upgrade
 from holdfast.database.state import StateKeeper
@@ -32,6 +33,7 @@ from holdfast.server.loops import Loop, Loops
 from holdfast.server.sign_in import sign_in
 from holdfast.server.upkeep import keep_keys
 from holdfast.trail.model import TrailKey
+from holdfast.trail.reads import Reads
 from holdfast.trail.sealing import DIRECTORY, Sealer
 from holdfast.vault.custody import Custody
 from holdfast.vault.storage import Below, open_storage
@@ -60,6 +62,9 @@ class Holdfast:
     housekeeper: Housekeeper
     supervisor: Supervisor
     sealer: Sealer
+    reads: Reads
+    operator: str
+    """The account of whoever runs the installation; empty where there is none yet."""
     state_keeper: StateKeeper | None
     authorizer: Authorizer
     application: Application
@@ -78,7 +83,7 @@ class Holdfast:
                 Loop("news", _NEWS_SECONDS, self._handle_news),
                 Loop("housekeeping", _HOUSEKEEPING_SECONDS, self.keep_house),
                 Loop("reconcile", news.RECONCILE_SECONDS, lambda: news.reconcile(instance.database, instance.clock)),
-                Loop("trail", _SEALING_SECONDS, self.sealer.run),
+                Loop("trail", _SEALING_SECONDS, self.keep_trail),
                 Loop("counts", _COUNTING_SECONDS, lambda: fold_all(instance.database)),
                 *([] if keeper is None else [Loop("state", _STATE_SECONDS, keeper.keep)]),
             ],
@@ -92,7 +97,7 @@ class Holdfast:
             self._loops = None
         self.supervisor.stop()
         self.authorizer.note_usage()
-        self.sealer.run()
+        self.keep_trail()
 
     def close(self) -> None:
         """Let go of the threads that answer requests and of the database."""
@@ -102,6 +107,18 @@ class Holdfast:
     def make_due_jobs(self) -> Ticked:
         """Make the jobs of every run that is due now."""
         return tick(self.instance.database, now=self.instance.clock.now())
+
+    def keep_trail(self) -> None:
+        """Write down the reads that wait, and seal what is not sealed."""
+        instance = self.instance
+        while self.reads.write(
+            instance.database,
+            account=self.operator,
+            region=instance.settings.default_region,
+            now=instance.clock.now(),
+        ):
+            pass
+        self.sealer.run()
 
     def _handle_news(self) -> int:
         instance = self.instance
@@ -154,22 +171,26 @@ def assemble(
         executor=executor,
     )
     authorizer = Authorizer(instance)
+    reads = Reads()
     application = Application(
-        Dispatcher(instance, authorizer, HANDLERS),
+        Dispatcher(instance, authorizer, HANDLERS, reads),
         machine_time=machine,
         settings=DoorSettings(is_region=settings.regions.__contains__, default_region=settings.default_region),
         routes={"/_holdfast/health": _health(instance), "/_holdfast/": _unknown},
     )
     application.add_route("/_holdfast/signin", partial(sign_in, instance), own_pages=True)
     sealer = Sealer(database, trail_storage(settings), TrailKey.of(root_key), machine)
+    with database.reading() as tx:
+        operator = recalled(tx, OPERATOR) or ""
     keeper = None
     if settings.state_storage is not None:
         place = state_storage(settings)
         keeper = StateKeeper(
             database, place, root_key, machine, settings.state_every, lambda tx: why_stopped(tx) is None
         )
+    housekeeper = Housekeeper(database, custody, machine)
     return Holdfast(
-        instance, custody, Housekeeper(database, custody, machine), supervisor, sealer, keeper, authorizer, application
+        instance, custody, housekeeper, supervisor, sealer, reads, operator, keeper, authorizer, application
     )
 
 

@@ -78,6 +78,16 @@ class DataDirectory:
         return self.path / "root.key"
 
     @property
+    def next_root_key(self) -> Path:
+        """The root key that is about to replace the present one; there only while that is under way."""
+        return self.path / "root.key.next"
+
+    @property
+    def root_key_is_outside(self) -> bool:
+        """Whether the root key is given by the environment or a system credential, and not by the file here."""
+        return _outside_root_key(os.environ) is not None
+
+    @property
     def recovery_public_key(self) -> Path:
         """The public half of the recovery key; the private half is printed once and never stored."""
         return self.path / "recovery.pub"

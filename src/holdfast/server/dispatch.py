@@ -6,7 +6,7 @@ A call that only reads runs in a reading transaction. A refusal is recorded in a
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import sqlalchemy as sa
@@ -15,6 +15,7 @@ import structlog
 from holdfast.access.model.caller import Caller
 from holdfast.core.errors import DeniedError
 from holdfast.database import idempotency
+from holdfast.trail.reads import Reads
 from holdfast.trail.service import Decision, Entry, record
 from holdfast.wire.application import Credential
 from holdfast.wire.call import Call, Handler, Instance, Received
@@ -56,6 +57,8 @@ class Dispatcher:
     gatekeeper: Gatekeeper
     handlers: Mapping[str, Mapping[str, Handler]]
     """By service and operation."""
+    reads: Reads = field(default_factory=Reads)
+    """Calls that only read, on their way into the trail."""
 
     def credential(self, access_key_id: str, session_token: str | None) -> Credential | None:
         """Return the secret and the caller behind an access key, None when there is no such key."""
@@ -79,13 +82,15 @@ class Dispatcher:
                     return self._change(tx, received, caller, handler, parameters)
             with self.instance.database.reading() as tx:
                 call = self._call(tx, received, caller)
-                self.gatekeeper.authorize(call, parameters)
-                return handler(call, parameters)
+                reason = self.gatekeeper.authorize(call, parameters)
+                answer = handler(call, parameters)
         except DeniedError as refusal:
             with self.instance.database.transaction() as tx:
                 call = self._call(tx, received, caller)
                 record(tx, _entry(call, parameters, Decision.REFUSED, getattr(refusal, "explanation", str(refusal))))
             raise
+        self.reads.note(_entry(call, parameters, Decision.ALLOWED, reason, reads=True))
+        return answer
 
     def _change(
         self, tx: sa.Connection, received: Received, caller: Caller, handler: Handler, parameters: dict[str, Any]
@@ -133,7 +138,7 @@ def _token(received: Received, caller: Caller, parameters: Mapping[str, Any]) ->
     )
 
 
-def _entry(call: Call, parameters: Mapping[str, Any], decision: Decision, reason: str) -> Entry:
+def _entry(call: Call, parameters: Mapping[str, Any], decision: Decision, reason: str, *, reads: bool = False) -> Entry:
     person = call.caller.person
     return Entry(
         at=call.now,
@@ -149,4 +154,5 @@ def _entry(call: Call, parameters: Mapping[str, Any], decision: Decision, reason
         decision=decision,
         reason=reason,
         parameters=parameters,
+        reads=reads,
     )

@@ -34,7 +34,7 @@ from holdfast.vault.custody import Custody
 from holdfast.vault.model import Vault
 from holdfast.vault.repositories import access_for_job, prepare_repository, repository_for
 from holdfast.vault.service import find_vault_by_arn
-from holdfast.vault.store import find_vault_by_id
+from holdfast.vault.store import find_vault_by_id, unusable_key
 from holdfast.wire.call import Instance
 
 _BY_THE_SUPERVISOR: Final = timedelta(seconds=1)
@@ -70,7 +70,13 @@ class Duty:
 
     def duties(self) -> Duties:
         """Return the duties as the supervisor wants them."""
-        return Duties(prepare=self.prepare, make_ready=self.make_ready, record=self.record, catalogue=self.catalogue)
+        return Duties(
+            prepare=self.prepare,
+            may_go_on=self.may_go_on,
+            make_ready=self.make_ready,
+            record=self.record,
+            catalogue=self.catalogue,
+        )
 
     def prepare(self, tx: sa.Connection, claim: Claim) -> Preparation | Refusal:
         """Check everything a job needs, and return its ticket, or the words of what stands in its way."""
@@ -90,6 +96,13 @@ class Duty:
         except (NotFoundError, InvalidInputError) as refusal:
             # What is missing or makes no sense now will not mend itself while the job waits.
             return Refusal(str(refusal), Category.RESOURCE_NOT_FOUND)
+
+    def may_go_on(self, tx: sa.Connection, preparation: Preparation) -> Refusal | None:
+        """Say which key of a running job was disabled or is to be deleted since it began, if one was."""
+        arn = unusable_key(tx, preparation.repositories)
+        if arn is None:
+            return None
+        return Refusal(f"{arn} was disabled while the job ran; enable it and run the job again", Category.KMS_KEY_ERROR)
 
     def make_ready(self, claim: Claim, preparation: Preparation) -> None:
         """Make sure that the repository that a backup or copy writes into exists, with its key beside it."""
@@ -266,7 +279,7 @@ class Duty:
         )
         work = BackupWork(source, parent_snapshot=parent)
         about = _about_target(vault, repository.id, _lifecycle(job))
-        return Preparation(replace(ticket, backup=work), arn, about=about)
+        return Preparation(replace(ticket, backup=work), arn, about=about, repositories=(repository.id,))
 
     def _prepare_copy(self, tx: sa.Connection, job: Job) -> Preparation:
         point = self._point(tx, job)
@@ -307,7 +320,13 @@ class Duty:
         about = _about_target(target, repository.id, lifecycle)
         domains = storages[source.storage].fault_domain, storages[target.storage].fault_domain
         ticket = self._ticket(tx, job, repository.id, point_id)
-        return Preparation(replace(ticket, copy=work), arn, about=about, remark=where_copy_lies(*domains))
+        return Preparation(
+            replace(ticket, copy=work),
+            arn,
+            about=about,
+            remark=where_copy_lies(*domains),
+            repositories=(point.repository_id, repository.id),
+        )
 
     def _prepare_restore(self, tx: sa.Connection, job: Job) -> Preparation:
         point = self._point(tx, job)
@@ -350,7 +369,8 @@ class Duty:
             asked_at=job.created_at,
             bytes_expected=point.size_bytes,
         )
-        return Preparation(replace(ticket, restore=work), job.recovery_point_arn)
+        ticket = replace(ticket, restore=work)
+        return Preparation(ticket, job.recovery_point_arn, repositories=(point.repository_id,))
 
     def _ticket(self, tx: sa.Connection, job: Job, repository_id: str, point_id: str) -> Ticket:
         return Ticket(

@@ -8,6 +8,7 @@ from holdfast.database.connection import Database
 from holdfast.database.facts import recalled
 from holdfast.database.move import refuse_if_moved
 from holdfast.database.schema import current, pending
+from holdfast.recovery.rekey import is_unfinished, refuse_other_root_key
 
 RESTORING: Final = "restoring state"
 """The fact that names the state which is being brought back into a database, until that is done."""
@@ -23,6 +24,10 @@ class RestoreInterruptedError(InvalidStateError):
     """Bringing a state back was begun and not finished."""
 
 
+class RekeyInterruptedError(InvalidStateError):
+    """Changing the root key was begun and not finished."""
+
+
 class UpgradeNeededError(InvalidStateError):
     """A database has the schema of an earlier release."""
 
@@ -32,7 +37,7 @@ def being_restored(place: Path) -> Path:
     return place.with_name(f"{place.name}.restoring")
 
 
-def refuse_unfit(database_url: str, *, may_be_new: bool = False) -> None:
+def refuse_unfit(database_url: str, root_key_id: str, *, may_be_new: bool = False) -> None:
     """Refuse to serve a database that is not there, half restored, moved elsewhere, or of another release.
 
     `may_be_new` is for development servers, which make and upgrade theirs as they start.
@@ -43,6 +48,8 @@ def refuse_unfit(database_url: str, *, may_be_new: bool = False) -> None:
         DatabaseMovedError: it was moved to another place.
         UpgradeNeededError: it has to be upgraded first.
         UnknownSchemaError: a later release wrote it.
+        OtherRootKeyError: it is sealed under another root key.
+        RekeyInterruptedError: changing the root key was not finished.
     """
     if database_url.startswith(_SQLITE):
         place = Path(database_url.removeprefix(_SQLITE))
@@ -76,9 +83,12 @@ def refuse_unfit(database_url: str, *, may_be_new: bool = False) -> None:
             )
         refuse_if_moved(database)
         with database.reading() as tx:
-            state = recalled(tx, RESTORING)
+            refuse_other_root_key(tx, root_key_id)
+            state, rekeying = recalled(tx, RESTORING), is_unfinished(tx)
     finally:
         database.close()
+    if rekeying:
+        raise RekeyInterruptedError("changing the root key was interrupted; run `holdfast rekey` again, which goes on")
     if state is not None:
         raise RestoreInterruptedError(
             f"bringing state {state} back was interrupted; run `holdfast state restore --state {state}` again"

@@ -167,7 +167,7 @@ def run_serve(data_dir: Path, *, host: str | None, port: int | None) -> int:
         )
     with directory.held():
         root_key = directory.load_root_key()
-        refuse_unfit(configuration.database_url)
+        refuse_unfit(configuration.database_url, root_key.id)
         running = assemble(
             configuration,
             root_key=root_key,
@@ -206,7 +206,7 @@ def _run_dev(options: DevOptions, directory: DataDirectory, configuration: Confi
     machine = SystemMachineTime()
     clock = MovableClock(machine)
     root_key = directory.load_root_key()
-    refuse_unfit(configuration.database_url, may_be_new=True)
+    refuse_unfit(configuration.database_url, root_key.id, may_be_new=True)
     running = assemble(configuration, root_key=root_key, recovery_key=None, clock=clock, machine=machine)
     database = running.instance.database
 

@@ -525,3 +525,13 @@ def _fitting_secret(tx: sa.Connection, account: str, region: str, name: str, sou
 
 def _opened(root_key: RootKey, secret: Secret) -> SourceSecret:
     return SourceSecret(secret.username, root_key.unseal(_SEAL, secret.sealed, context=secret.context).decode())
+
+
+def change_root_key(tx: sa.Connection, old: RootKey, new: RootKey) -> int:
+    """Seal every secret under another root key; return how many there were."""
+    found = store.every_secret(tx)
+    opened = [(secret, old.unseal(_SEAL, secret.sealed, context=secret.context)) for secret in found]
+    store.reseal_secrets(
+        tx, [replace(secret, sealed=new.seal(_SEAL, value, context=secret.context)) for secret, value in opened]
+    )
+    return len(found)

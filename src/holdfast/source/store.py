@@ -72,6 +72,8 @@ _PUT_SECRET = text("""
     ON CONFLICT (account, region, name) DO UPDATE
        SET username = excluded.username, sealed = excluded.sealed, scheme = excluded.scheme, host = excluded.host,
            port = excluded.port, site = excluded.site, version = excluded.version, updated_at = excluded.updated_at""")
+_EVERY_SECRET = text(f"{_LOGIN} FROM secret")
+_RESEAL = text("UPDATE secret SET sealed = :sealed WHERE account = :account AND region = :region AND name = :name")
 _DELETE_SECRET = text("DELETE FROM secret WHERE account = :account AND region = :region AND name = :name")
 _USES_SECRET = text(
     "SELECT name FROM resource WHERE account = :account AND region = :region AND secret_name = :name"
@@ -254,6 +256,18 @@ def put_secret(tx: sa.Connection, secret: Secret, now: datetime) -> None:
         "at": stamp(now),
     }
     tx.execute(_PUT_SECRET, values)
+
+
+def every_secret(tx: sa.Connection) -> list[Secret]:
+    """Return the secrets of all accounts, still sealed."""
+    return [_secret(row) for row in tx.execute(_EVERY_SECRET)]
+
+
+def reseal_secrets(tx: sa.Connection, secrets: list[Secret]) -> None:
+    """Replace what is sealed of secrets; nothing else of them changes, their versions neither."""
+    rows = [{"account": s.account, "region": s.region, "name": s.name, "sealed": s.sealed} for s in secrets]
+    if rows:
+        tx.execute(_RESEAL, rows)
 
 
 def delete_secret(tx: sa.Connection, account: str, region: str, name: str) -> None:

@@ -26,6 +26,7 @@ from holdfast.trail.model import (
     read_block_file,
 )
 from holdfast.trail.service import Decision
+from holdfast.trail.succession import trail_keys
 
 _NAMED: Final = 12
 _COLUMNS: Final = ", ".join(COLUMNS)
@@ -68,11 +69,12 @@ def take_back(tx: sa.Connection, storage: Storage, public: bytes) -> TakenBack:
         number, previous = common.number + 1, common.hash
     if number > newest:
         return TakenBack()
+    keys = trail_keys(storage, public)
     tx.execute(_FREE, {"number": number})
     tx.execute(_DROP_BLOCKS, {"number": number})
     entries, changes = 0, Counter[tuple[str, str]]()
     for each in range(number, newest + 1):
-        block, signature, texts = _read(storage, each, previous, public)
+        block, signature, texts = _read(storage, each, previous, keys.of(each))
         rows = [json.loads(line) for line in texts]
         tx.execute(_DROP_ENTRY, [{"id": row["id"]} for row in rows])
         tx.execute(_INSERT, rows)

@@ -9,13 +9,14 @@ import sqlalchemy as sa
 from sqlalchemy import text
 
 from holdfast.database.values import from_json, instant, stamp
-from holdfast.trail.service import Decision
+from holdfast.trail.service import Decision, Kind
 
 _FIND = text("""
     SELECT id, at, kind, account, region, service, operation, principal_arn, person, source_ip, user_agent, request_id,
            decision, reason, parameters
       FROM audit_entry
      WHERE account = :account AND region = :region AND id < :before AND at >= :since AND at <= :until
+       AND (:reads = '' OR (kind = 'read') = (:reads = 'true'))
        AND (:id = 0 OR id = :id) AND (:operation = '' OR operation = :operation)
        AND (:service = '' OR service = :service)
        AND (:resource = '' OR parameters LIKE :within ESCAPE '!')
@@ -39,6 +40,8 @@ class Wanted:
     """A principal's ARN, or the last part of it."""
     resource: str = ""
     """Something that the parameters name."""
+    reads: str = ""
+    """`true`: only calls that only read; `false`: all but those."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ class Recorded:
     decision: Decision
     reason: str
     parameters: Mapping[str, Any]
+    reads: bool
 
 
 def _escaped(part: str) -> str:
@@ -78,6 +82,7 @@ def find_entries(tx: sa.Connection, wanted: Wanted, *, before: int | None, limit
             "id": wanted.id,
             "operation": wanted.operation,
             "service": wanted.service,
+            "reads": wanted.reads,
             "name": wanted.name,
             "suffix": f"%/{_escaped(wanted.name)}",
             "resource": wanted.resource,
@@ -101,6 +106,7 @@ def find_entries(tx: sa.Connection, wanted: Wanted, *, before: int | None, limit
             decision=Decision(row.decision),
             reason=row.reason,
             parameters=from_json(row.parameters),
+            reads=row.kind == Kind.READ,
         )
         for row in rows
     ]

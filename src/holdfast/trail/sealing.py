@@ -31,6 +31,7 @@ from holdfast.trail.model import (
     merkle_root,
     read_block_file,
 )
+from holdfast.trail.succession import TrailKeys, trail_keys
 
 log = structlog.get_logger()
 
@@ -122,6 +123,7 @@ def check_trail(tx: sa.Connection, storage: Storage, public: bytes) -> Checked:
     numbers = sorted(int(found.name[:_NAMED]) for found in storage.list("") if found.name[:_NAMED].isdigit())
     newest = numbers[-1] if numbers else 0
     previous, entries, present = NOTHING_BEFORE, 0, set(numbers)
+    keys = trail_keys(storage, public)
     for number in range(1, newest + 1):
         if number not in present:
             findings.append(f"block {number} was dropped from storage")
@@ -133,7 +135,7 @@ def check_trail(tx: sa.Connection, storage: Storage, public: bytes) -> Checked:
             findings.append(f"block {number} in storage was changed: {error}")
             previous = ""
             continue
-        findings += _check_block(number, block, signature, texts, previous, public)
+        findings += _check_block(number, block, signature, texts, previous, keys.of(number))
         row = store.find_block(tx, number)
         if row is None:
             findings.append(f"block {number} was cut off: storage has it, the database has not")
@@ -144,7 +146,7 @@ def check_trail(tx: sa.Connection, storage: Storage, public: bytes) -> Checked:
             findings += compare_entries(number, texts, here)
         previous = block.hash
         entries += len(texts)
-    findings += _check_beyond(tx, newest, previous, public)
+    findings += _check_beyond(tx, newest, previous, keys)
     unsealed, since = store.unsealed_tail(tx)
     return Checked(newest, entries, tuple(findings), unsealed, since)
 
@@ -166,7 +168,7 @@ def _check_block(
     return found
 
 
-def _check_beyond(tx: sa.Connection, newest: int, previous: str, public: bytes) -> list[str]:
+def _check_beyond(tx: sa.Connection, newest: int, previous: str, keys: TrailKeys) -> list[str]:
     """Return what is wrong with blocks that the database has and storage has not (yet)."""
     found = []
     for row in store.all_blocks(tx):
@@ -175,7 +177,7 @@ def _check_beyond(tx: sa.Connection, newest: int, previous: str, public: bytes) 
             continue
         if row.is_stored:
             found.append(f"block {number} was dropped from storage: the database says that it lay there")
-        elif not is_signed(row.block, row.signature, public) or (previous and row.block.previous != previous):
+        elif not is_signed(row.block, row.signature, keys.of(number)) or (previous and row.block.previous != previous):
             found.append(f"block {number} in the database is not what was sealed")
         elif merkle_root(entry_text(each) for each in store.entries_of(tx, number)) != row.block.root:
             found.append(f"entries of block {number}, which is not stored yet, were changed, dropped or added")

@@ -48,6 +48,16 @@ class Decision(StrEnum):
     """Nobody asked: the system did it by itself."""
 
 
+class Kind(StrEnum):
+    """What an entry is about."""
+
+    CALL = "call"
+    """A call that changes something, or one that was refused."""
+    READ = "read"
+    """A call that only reads."""
+    EVENT = "event"
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One line of the trail."""
@@ -65,29 +75,40 @@ class Entry:
     user_agent: str = ""
     person: str | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    reads: bool = False
+    """Whether it is a call that only reads, and was allowed."""
+
+    @property
+    def kind(self) -> Kind:
+        """What it is about."""
+        if self.decision is Decision.EVENT:
+            return Kind.EVENT
+        return Kind.READ if self.reads else Kind.CALL
 
 
-def record(tx: sa.Connection, entry: Entry) -> None:
-    """Write `entry` in the open transaction; secrets among its parameters are left out."""
-    tx.execute(
-        _INSERT,
-        {
-            "at": stamp(entry.at),
-            "kind": "event" if entry.decision is Decision.EVENT else "call",
-            "account": entry.account,
-            "region": entry.region,
-            "service": entry.service,
-            "operation": entry.operation,
-            "principal_arn": entry.principal_arn,
-            "person": entry.person,
-            "source_ip": entry.source_ip,
-            "user_agent": entry.user_agent[:256],
-            "request_id": entry.request_id,
-            "decision": entry.decision.value,
-            "reason": entry.reason,
-            "parameters": to_json(without_secrets(entry.parameters)),
-        },
-    )
+def record(tx: sa.Connection, *entries: Entry) -> None:
+    """Write entries in the open transaction; secrets among their parameters are left out."""
+    if entries:
+        tx.execute(_INSERT, [_row(entry) for entry in entries])
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    return {
+        "at": stamp(entry.at),
+        "kind": entry.kind.value,
+        "account": entry.account,
+        "region": entry.region,
+        "service": entry.service,
+        "operation": entry.operation,
+        "principal_arn": entry.principal_arn,
+        "person": entry.person,
+        "source_ip": entry.source_ip,
+        "user_agent": entry.user_agent[:256],
+        "request_id": entry.request_id,
+        "decision": entry.decision.value,
+        "reason": entry.reason,
+        "parameters": to_json(without_secrets(entry.parameters)),
+    }
 
 
 def without_secrets(value: Any) -> Any:

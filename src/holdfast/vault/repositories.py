@@ -23,7 +23,7 @@ from holdfast.core.errors import DamagedError, NotFoundError
 from holdfast.core.ids import new_uuid
 from holdfast.core.seal import RootKey
 from holdfast.database.connection import Database
-from holdfast.key.service import open_chain, open_with_recovery, seal_to_recovery, unwrap, wrap
+from holdfast.key.service import open_chain, open_with_recovery, seal_to_recovery, unwrap, unwrap_whatever_state, wrap
 from holdfast.repository.key_file import NoRepositoryError
 from holdfast.repository.repository import Repository
 from holdfast.repository.storage import AlreadyStoredError, Storage
@@ -233,6 +233,11 @@ def _row_and_vault(tx: sa.Connection, repository_id: str) -> tuple[RepositoryRow
 
 def _password(tx: sa.Connection, custody: Custody, row: RepositoryRow) -> str:
     return unwrap(tx, custody.root_key, row.key_arn, row.wrapped_password, _context(row.id)).decode()
+
+
+def password_whatever_state(tx: sa.Connection, custody: Custody, row: RepositoryRow) -> str:
+    """Return a repository's password, also where its key is disabled: for laying its key file anew, nothing else."""
+    return unwrap_whatever_state(tx, custody.root_key, row.key_arn, row.wrapped_password, _context(row.id)).decode()
 
 
 def _context(repository_id: str) -> dict[str, str]:

@@ -13,6 +13,12 @@ from holdfast.database.values import FOREVER, from_json, instant, instant_or_non
 from holdfast.vault.model import Lock, Vault
 from holdfast.vault.records import START, Head
 
+_UNUSABLE_KEY = text("""
+    SELECT r.key_arn FROM repository r LEFT JOIN kms_key k ON k.arn = r.key_arn
+     WHERE r.id IN :ids AND (k.state IS NULL OR k.state <> 'Enabled') LIMIT 1""").bindparams(
+    sa.bindparam("ids", expanding=True)
+)
+
 
 @dataclass(frozen=True, slots=True)
 class RepositoryRow:
@@ -190,6 +196,12 @@ def find_repository(tx: sa.Connection, repository_id: str) -> RepositoryRow | No
     """Return a repository, None if there is none."""
     row = tx.execute(_REPOSITORY, {"id": repository_id}).one_or_none()
     return None if row is None else _repository(row)
+
+
+def unusable_key(tx: sa.Connection, repository_ids: Sequence[str]) -> str | None:
+    """Return the ARN of a key, of those that these repositories lie under, that is not enabled; None if all are."""
+    found: str | None = tx.execute(_UNUSABLE_KEY, {"ids": list(repository_ids)}).scalar()
+    return found
 
 
 def repositories_of(tx: sa.Connection, vault_id: str) -> list[RepositoryRow]:

@@ -14,6 +14,7 @@ from holdfast.trail.service import Decision
 from holdfast.wire.call import Call, Handler
 
 _PAGE: Final = 50
+_YES_NO: Final = ("true", "false")
 _SOURCE: Final = ".amazonaws.com"
 _EVENT_ID = re.compile(r"00000000-0000-0000-([0-9a-f]{4})-([0-9a-f]{12})\Z")
 _CONTROL_POLICY: Final = re.compile(r"(explicitly denied|no) .*?(service|resource) control policy", re.DOTALL)
@@ -44,8 +45,9 @@ def lookup_events(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     filters = {"key": key, "value": value, "since": since, "until": until}
     before = call.page_position(filters, shape.get("NextToken"))
     size = shape.get("MaxResults", _PAGE)
-    if (key == "ReadOnly" and value == "true") or shape.get("EventCategory") or key in {"ResourceType", "AccessKeyId"}:
-        # Calls that only read are not recorded, nor are types of resources and keys.
+    unknown = key in {"ResourceType", "AccessKeyId"} or (key == "ReadOnly" and value not in _YES_NO)
+    if unknown or shape.get("EventCategory"):
+        # Types of resources and access keys are not recorded, nor are there insights.
         return {"Events": []}
     wanted = Wanted(
         account=call.caller.account,
@@ -57,6 +59,7 @@ def lookup_events(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
         service=value.removesuffix(_SOURCE) if key == "EventSource" else "",
         name=value if key == "Username" else "",
         resource=value if key == "ResourceName" else "",
+        reads=value if key == "ReadOnly" else "",
     )
     found = find_entries(call.tx, wanted, before=before, limit=size + 1)
     shown, more = found[:size], len(found) > size
@@ -78,10 +81,10 @@ def _to_wire(entry: Recorded) -> dict[str, Any]:
         "awsRegion": entry.region,
         "sourceIPAddress": entry.source_ip,
         "userAgent": entry.user_agent,
-        "requestParameters": entry.parameters,
+        "serviceEventDetails" if entry.decision is Decision.EVENT else "requestParameters": entry.parameters,
         "requestID": entry.request_id,
         "eventID": _event_id(entry),
-        "readOnly": False,
+        "readOnly": entry.reads,
         "eventType": "AwsServiceEvent" if entry.decision is Decision.EVENT else "AwsApiCall",
         "recipientAccountId": entry.account,
     }
@@ -90,7 +93,7 @@ def _to_wire(entry: Recorded) -> dict[str, Any]:
     return {
         "EventId": _event_id(entry),
         "EventName": entry.operation,
-        "ReadOnly": "false",
+        "ReadOnly": "true" if entry.reads else "false",
         "EventTime": entry.at,
         "EventSource": source,
         "Username": name,
