@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.journey.restic import Storage, repositories_in
-from tests.running import REGION, ROLE, VAULT, Member, Running, found_organization, join, refusal, started
+from tests.running import REGION, ROLE, VAULT, Member, Running, configured, found_organization, join, refusal, started
 
 from holdfast.cli.tree import compare_trees, make_tree
 
@@ -91,6 +91,18 @@ class Company:
 @pytest.fixture(scope="module")
 def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Company]:
     top = tmp_path_factory.mktemp("copies")
+    storage = top / "data" / "storage"
+    configured(
+        top / "data",
+        f"""
+        [storage.cellar]
+        url = "{(storage / "cellar").as_uri()}"
+        [storage.attic]
+        url = "{(storage / "attic").as_uri()}"
+        [regions.{OTHER_REGION}]
+        storage = "attic"
+        """,
+    )
     with started("dev", top / "data", "--grant", "postgresql://db.internal") as server:
         found_organization(server, "SERVICE_CONTROL_POLICY")
         server.client("backup").update_global_settings(GlobalSettings={"isCrossAccountBackupEnabled": "true"})
@@ -174,14 +186,20 @@ def test_only_missing_chunks_travel_into_one_repository_per_source_account(compa
 
 
 def test_copies_in_one_account_need_no_policy_and_no_key_of_ones_own(company: Company) -> None:
-    """Into a vault of the same region with the service's own key, and into one of another region."""
+    """Into a vault of the same region with the service's own key, and into one of another region on other storage."""
     shop = company.shop
     shop.client("backup").create_backup_vault(BackupVaultName="Second")
     there = company.server.client("backup", shop.credentials, region=OTHER_REGION)
     there.create_backup_vault(BackupVaultName="Far")
-    for target in (vault_arn(shop, "Second"), vault_arn(shop, "Far", OTHER_REGION)):
+    for target, words in (
+        (vault_arn(shop, "Second"), "Copied within fault domain cellar: "),
+        (vault_arn(shop, "Far", OTHER_REGION), "Copied from fault domain cellar to fault domain attic."),
+    ):
         done = copied(shop, copy(shop, company.point["RecoveryPointArn"], target))
         assert done["State"] == "COMPLETED", done
+        assert done["StatusMessage"].startswith(words)
+    told = asked_before(company, target)
+    assert (told["FaultDomain"], told["DestinationFaultDomain"]) == ("cellar", "attic")
     (second,) = shop.points("Second")
     (far,) = there.list_recovery_points_by_backup_vault(BackupVaultName="Far")["RecoveryPoints"]
     assert f":{OTHER_REGION}:" in far["RecoveryPointArn"]
@@ -347,8 +365,15 @@ def test_condition_4_nothing_denies_to_copy_out_of_the_source(company: Company) 
         Type="SERVICE_CONTROL_POLICY", Name="inside", Description="", Content=json.dumps(deny)
     )["Policy"]["PolicySummary"]["Id"]
     organizations.attach_policy(PolicyId=policy, TargetId=shop.id)
-    code, words = refusal(copy, source=shop, point=company.point["RecoveryPointArn"], target=vault_arn(central))
-    assert (code, "service control policy" in words) == ("AccessDeniedException", True)
+    path = f"{organizations.describe_organization()['Organization']['Id']}/*"
+    for condition in (
+        deny["Statement"][0]["Condition"],
+        {"ForAnyValue:StringLike": {"backup:CopyTargetOrgPaths": path}},
+    ):
+        statement = {**deny["Statement"][0], "Condition": condition}
+        organizations.update_policy(PolicyId=policy, Content=json.dumps({**deny, "Statement": [statement]}))
+        code, words = refusal(copy, source=shop, point=company.point["RecoveryPointArn"], target=vault_arn(central))
+        assert (code, "service control policy" in words) == ("AccessDeniedException", True)
     organizations.detach_policy(PolicyId=policy, TargetId=shop.id)
     # The vault's own policy may deny it to the role alone; then the job fails.
     denying = {**deny, "Statement": [{**deny["Statement"][0], "Principal": {"AWS": shop.role}}]}
@@ -483,6 +508,11 @@ def test_a_rule_copies_what_its_backup_has_made(company: Company) -> None:
     assert beside["CreationDate"] == far["CreationDate"]
     assert (beside["Lifecycle"], far["Lifecycle"]) == ({"DeleteAfterDays": 7}, {"DeleteAfterDays": 35})
     assert beside["CreatedBy"]["BackupPlanId"] == made["CreatedBy"]["BackupPlanId"]
-    assert far["ResourceName"] == "nightly"
+    listed = backup.list_copy_jobs(ByResourceArn=made["ResourceArn"])["CopyJobs"]
+    states = {job["DestinationBackupVaultArn"]: job["State"] for job in listed}
+    assert states == {vault_arn(shop, "Beside"): "COMPLETED", vault_arn(central): "COMPLETED", missing: "FAILED"}
+    assert {job["CreatedByBackupJobId"] for job in listed} == {made["BackupJobId"]}
+    assert {job["CreatedBy"]["BackupRuleName"] for job in listed} == {"night"}
+    assert {job["SourceRecoveryPointArn"] for job in listed} == {made["RecoveryPointArn"]}
     restored = central.restore(far, central.sandbox / "nightly-back")
     assert (restored / "page").read_text() == "night"

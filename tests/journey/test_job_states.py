@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.running import Member, Running, eventually, found_organization, join, refusal
+from tests.running import VAULT, Member, Running, eventually, found_organization, join, refusal
 
 
 @pytest.fixture
@@ -25,18 +25,24 @@ def a_tree(shop: Member, name: str, size: int = 8 << 20) -> str:
 
 
 @contextmanager
-def held_up(shop: Member, job: str) -> Iterator[dict[str, Any]]:
-    """Have a job run, and its mover stand still meanwhile."""
-    server = shop.server
-    eventually(lambda: shop.job(job)["State"] == "RUNNING" and server.movers(), "the job runs")
+def movers_standing_still(server: Running) -> Iterator[None]:
+    """Have every mover that is there stand still meanwhile."""
     movers = server.movers()
     for mover in movers:
         os.kill(mover, signal.SIGSTOP)
     try:
-        yield shop.job(job)
+        yield
     finally:
         for mover in movers:
             os.kill(mover, signal.SIGCONT)
+
+
+@contextmanager
+def held_up(shop: Member, job: str) -> Iterator[dict[str, Any]]:
+    """Have a job run, and its mover stand still meanwhile."""
+    eventually(lambda: shop.job(job)["State"] == "RUNNING" and shop.server.movers(), "the job runs")
+    with movers_standing_still(shop.server):
+        yield shop.job(job)
 
 
 def test_a_second_backup_of_a_resource_waits_and_expires_with_the_first_as_its_cause(shop: Member) -> None:
@@ -85,6 +91,30 @@ def test_a_backup_is_stopped_while_it_waits_and_while_it_runs_and_not_afterwards
     assert refusal(stop, BackupJobId="00000000-0000-0000-0000-000000000000")[0] == "ResourceNotFoundException"
     others = join(shop.server, "other").client("backup")
     assert refusal(others.stop_backup_job, BackupJobId=running)[0] == "ResourceNotFoundException"
+
+
+def test_a_point_that_is_being_copied_is_not_deleted(shop: Member) -> None:
+    backup = shop.client("backup")
+    shop.back_up(a_tree(shop, "files"))
+    shop.server.settle(60)
+    (point,) = shop.points()
+    backup.create_backup_vault(BackupVaultName="Second")
+    delete = {"BackupVaultName": VAULT, "RecoveryPointArn": point["RecoveryPointArn"]}
+    with movers_standing_still(shop.server):
+        job = backup.start_copy_job(
+            RecoveryPointArn=point["RecoveryPointArn"],
+            SourceBackupVaultName=VAULT,
+            DestinationBackupVaultArn=point["BackupVaultArn"].replace(VAULT, "Second"),
+            IamRoleArn=shop.role,
+        )["CopyJobId"]
+        code, words = refusal(backup.delete_recovery_point, **delete)
+    assert (code, job in words) == ("InvalidResourceStateException", True)
+    shop.server.settle(60)
+    assert backup.describe_copy_job(CopyJobId=job)["CopyJob"]["State"] == "COMPLETED"
+    backup.delete_recovery_point(**delete)
+    (copy,) = shop.points("Second")
+    restored = shop.restore(copy, shop.sandbox / "restored")
+    assert (restored / "blob").read_bytes() == (shop.sandbox / "files" / "blob").read_bytes()
 
 
 def test_a_backup_tells_where_it_goes_and_how_far_it_is(shop: Member) -> None:

@@ -50,7 +50,7 @@ _INSERT = text(f"""
 
 _INSERT_COPY = text(f"""
     INSERT INTO job ({COLUMNS})
-    SELECT :id, 'COPY', account, region, 'CREATED', 0, priority, :site, organization_id, unit_path, resource_arn,
+    SELECT :id, 'COPY', account, region, 'CREATED', 0, priority - 1, :site, organization_id, unit_path, resource_arn,
            resource_type, resource_name, resource_id, :vault_name, :vault_arn, :recovery_point_id,
            :recovery_point_arn, role_arn, document_id, plan_id, plan_name, plan_version, rule_id, rule_name,
            selection_name, :options, NULL, :now, :start_by, NULL, :completion_window, NULL, NULL, NULL, NULL, NULL, 0,
@@ -243,7 +243,10 @@ def insert_copies(
     completion_window: timedelta,
     now: datetime,
 ) -> None:
-    """Insert waiting copy jobs beside the backup that they follow, under its plan and rule; those there are stay."""
+    """Insert waiting copy jobs beside the backup that they follow, under its plan and rule; those there are stay.
+
+    They go before further backups: without a start window they would otherwise come last at a site that is never idle.
+    """
     if copies:
         tx.execute(
             _INSERT_COPY,

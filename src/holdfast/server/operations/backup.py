@@ -125,25 +125,27 @@ def _create_selection(scene: Scene, parameters: Parameters) -> list[Check]:
     return [Check("backup:CreateBackupSelection", plan), *pass_role(scene, role)]
 
 
-def _copy_targets(plan: Mapping[str, Any]) -> dict[str, Value]:
-    """Return the vaults that a plan copies to, which the caller's policies may restrict."""
+def _copy_targets(scene: Scene, plan: Mapping[str, Any]) -> dict[str, Value]:
+    """Return the vaults that a plan copies to, and where their accounts stand, which policies may restrict."""
     targets = [
         action["DestinationBackupVaultArn"]
         for rule in plan.get("Rules", ())
         for action in rule.get("CopyActions") or ()
         if "DestinationBackupVaultArn" in action
     ]
-    return {"backup:CopyTargets": targets or None}
+    owners = dict.fromkeys(arn_account(target) or scene.account for target in targets)
+    paths = [path for owner in owners for path in _org_paths(scene, owner) or ()]
+    return {"backup:CopyTargets": targets or None, "backup:CopyTargetOrgPaths": paths or None}
 
 
 def _create_plan(scene: Scene, parameters: Parameters) -> list[Check]:
-    values = _copy_targets(parameters["BackupPlan"])
+    values = _copy_targets(scene, parameters["BackupPlan"])
     return [Check("backup:CreateBackupPlan", scene.arn("backup", "backup-plan:*"), values=values)]
 
 
 def _update_plan(scene: Scene, parameters: Parameters) -> list[Check]:
     plan = scene.arn("backup", f"backup-plan:{parameters['BackupPlanId']}")
-    return [Check("backup:UpdateBackupPlan", plan, values=_copy_targets(parameters["BackupPlan"]))]
+    return [Check("backup:UpdateBackupPlan", plan, values=_copy_targets(scene, parameters["BackupPlan"]))]
 
 
 def _create_vault(scene: Scene, parameters: Parameters) -> list[Check]:
