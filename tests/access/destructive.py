@@ -405,6 +405,14 @@ EXCEPTIONS: Final[Mapping[tuple[str, str], str]] = {
             "UpdatePolicy",
         )
     },
+    **{
+        (
+            "kms",
+            name,
+        ): "it takes a right of somebody's back and destroys nothing; who may retire a grant is in the grant: "
+        "tests/key/test_grants.py tries it"
+        for name in ("RetireGrant", "RevokeGrant")
+    },
     ("holdfast", "PutSiteGrant"): "the handler lets the management account only",
     ("holdfast", "DeleteSiteGrant"): "the handler lets the management account only",
     ("holdfast", "UpdateAccountNames"): "the handler lets the management account only",

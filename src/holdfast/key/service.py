@@ -421,7 +421,9 @@ def _refuse_if_needed(tx: sa.Connection, key: Key) -> None:
     if locked:
         more = ", and more" if len(locked) > _NAMED_AT_MOST else ""
         named = ", ".join(locked[:_NAMED_AT_MOST])
-        raise KeyNeededError(f"{key.arn} cannot be deleted: locked recovery points open with it only: {named}{more}")
+        raise KeyNeededError(
+            f"{key.arn} cannot be deleted: recovery points that a lock or a hold keeps open with it only: {named}{more}"
+        )
 
 
 def cancel_deletion(tx: sa.Connection, key: Key) -> Key:

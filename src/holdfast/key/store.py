@@ -52,6 +52,7 @@ _MOVE_ALIAS = text(
     "UPDATE kms_alias SET key_id = :key_id WHERE account = :account AND region = :region AND name = :name"
 )
 _DELETE_ALIAS = text("DELETE FROM kms_alias WHERE account = :account AND region = :region AND name = :name")
+_DELETE_GRANTS = text("DELETE FROM kms_grant WHERE key_id = :key_id")
 _DELETE_ALIASES = text("DELETE FROM kms_alias WHERE key_id = :key_id")
 _ALIAS = text("SELECT key_id FROM kms_alias WHERE account = :account AND region = :region AND name = :name")
 _ALIASES = text("""
@@ -59,10 +60,12 @@ _ALIASES = text("""
      WHERE account = :account AND region = :region AND name > :after AND (:key_id = '' OR key_id = :key_id)
      ORDER BY name LIMIT :limit""")
 
-# Recovery points that this key opens and that a vault lock keeps from everybody: those of the vault with that key.
+# Recovery points that this key opens and that nobody may delete: a vault lock keeps them, or a legal hold.
 _LOCKED_POINTS = text("""
     SELECT p.arn FROM recovery_point p JOIN vault v ON v.id = p.vault_id
-     WHERE p.key_arn = :key_arn AND p.deleted_at IS NULL AND v.locked
+     WHERE p.key_arn = :key_arn AND p.deleted_at IS NULL
+       AND (v.locked OR EXISTS (SELECT 1 FROM legal_hold_point h JOIN legal_hold l ON l.id = h.hold_id
+                                 WHERE h.point_id = p.id AND l.status = 'ACTIVE'))
      ORDER BY p.created_at LIMIT :limit""")
 _POINTS = text("SELECT count(*) FROM recovery_point WHERE key_arn = :key_arn AND deleted_at IS NULL")
 
@@ -130,8 +133,9 @@ def update_key(tx: sa.Connection, key: Key) -> None:
 
 
 def delete_key(tx: sa.Connection, key_id: str) -> None:
-    """Remove a key with its material and aliases, for good."""
+    """Remove a key with its material, aliases and grants, for good."""
     tx.execute(_DELETE_ALIASES, {"key_id": key_id})
+    tx.execute(_DELETE_GRANTS, {"key_id": key_id})
     tx.execute(_DELETE_MATERIAL, {"key_id": key_id})
     tx.execute(_DELETE, {"id": key_id})
 
@@ -237,7 +241,7 @@ def list_aliases(
 
 
 def locked_points(tx: sa.Connection, key_arn: str, *, limit: int) -> list[str]:
-    """Return recovery points that only this key opens and that a lock keeps."""
+    """Return recovery points that only this key opens and that a lock or a hold keeps."""
     return [row.arn for row in tx.execute(_LOCKED_POINTS, {"key_arn": key_arn, "limit": limit})]
 
 

@@ -8,11 +8,13 @@ from typing import Any, Final
 from holdfast.access.store import raise_access_version
 from holdfast.access.tag import check_tags, put_tags, remove_tags, tags_of
 from holdfast.core.errors import InvalidInputError
-from holdfast.key import service, store
+from holdfast.key import grant_store, grants, service, store
+from holdfast.key.grant import Grant, GrantNotFoundError
 from holdfast.key.model import Key, KeyNotFoundError, KeyState
 from holdfast.wire.call import Call, Handler
 
 _PAGE: Final = 100
+_GRANTS_PAGE: Final = 50
 _ALGORITHM: Final = "SYMMETRIC_DEFAULT"
 _DATA_KEY_BYTES: Final = {"AES_128": 16, "AES_256": 32}
 
@@ -340,10 +342,96 @@ def list_resource_tags(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     return {"Tags": [{"TagKey": name, "TagValue": value} for name, value in found.items()], "Truncated": False}
 
 
+def _grant_to_wire(grant: Grant, key_arn: str) -> dict[str, Any]:
+    constraints: dict[str, Any] = {"EncryptionContextSubset": dict(grant.subset)} if grant.subset else {}
+    if grant.equals is not None:
+        constraints["EncryptionContextEquals"] = dict(grant.equals)
+    return {
+        "KeyId": key_arn,
+        "GrantId": grant.id,
+        "Name": grant.name,
+        "CreationDate": grant.created_at,
+        "GranteePrincipal": grant.grantee,
+        "RetiringPrincipal": grant.retiring,
+        "IssuingAccount": f"arn:{key_arn.split(':')[1]}:iam::{grant.issuing_account}:root",
+        "Operations": list(grant.operations),
+        "Constraints": constraints or None,
+    }
+
+
+def create_grant(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
+    """Let a principal use a key, beside what its policy says."""
+    _dry_run_is_not_known(shape)
+    constraints = shape.get("Constraints") or {}
+    others = {"GranteeServicePrincipal", "RetiringServicePrincipal"} & set(shape) or {"SourceArn"} & set(constraints)
+    if others or "GranteePrincipal" not in shape:
+        raise InvalidInputError(
+            "a grant needs a GranteePrincipal, and knows no service principals and no SourceArn here"
+        )
+    grant = grants.create_grant(
+        call.tx,
+        _key(call, shape["KeyId"]),
+        grantee=shape["GranteePrincipal"],
+        operations=shape["Operations"],
+        retiring=shape.get("RetiringPrincipal"),
+        name=shape.get("Name", ""),
+        subset=constraints.get("EncryptionContextSubset"),
+        equals=constraints.get("EncryptionContextEquals"),
+        issuing_account=call.caller.account,
+        now=call.now,
+    )
+    return {"GrantToken": grant.token, "GrantId": grant.id}
+
+
+def revoke_grant(call: Call, shape: dict[str, Any]) -> None:
+    """Take a grant back."""
+    _dry_run_is_not_known(shape)
+    grants.end_grant(call.tx, grants.get_grant(call.tx, _key(call, shape["KeyId"]), shape["GrantId"]))
+
+
+def retire_grant(call: Call, shape: dict[str, Any]) -> None:
+    """Let a grant go that is needed no longer."""
+    _dry_run_is_not_known(shape)
+    if "GrantToken" in shape:
+        grant = grant_store.find_by_token(call.tx, shape["GrantToken"])
+        if grant is None:
+            raise GrantNotFoundError("no grant has this token")
+    elif "KeyId" in shape and "GrantId" in shape:
+        grant = grants.get_grant(call.tx, service.get_key_by_arn(call.tx, shape["KeyId"]), shape["GrantId"])
+    else:
+        raise InvalidInputError("name the grant by GrantToken, or by KeyId (an ARN) and GrantId")
+    grants.end_grant(call.tx, grant)
+
+
 def list_grants(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
-    """List the grants on a key: there are none, its policy alone decides."""
-    _key(call, shape["KeyId"])
-    return {"Grants": [], "Truncated": False}
+    """List the grants on a key."""
+    key = _key(call, shape["KeyId"])
+    grant_id, grantee = shape.get("GrantId", ""), shape.get("GranteePrincipal", "")
+    filters = {"key": key.id, "grant": grant_id, "grantee": grantee}
+    after, size = call.page_position(filters, shape.get("Marker")) or "", shape.get("Limit", _GRANTS_PAGE)
+    found = grant_store.list_grants(call.tx, key.id, grant_id=grant_id, grantee=grantee, after=after, limit=size + 1)
+    return _page_of_grants(call, filters, found, size)
+
+
+def list_retirable_grants(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
+    """List the grants that a principal of the account may retire."""
+    principal = shape.get("RetiringPrincipal", "")
+    if f"::{call.caller.account}:" not in principal:
+        raise InvalidInputError("RetiringPrincipal must be a principal of the account that asks")
+    filters = {"retiring": principal}
+    after, size = call.page_position(filters, shape.get("Marker")) or "", shape.get("Limit", _GRANTS_PAGE)
+    found = grant_store.list_retirable(call.tx, principal, after=after, limit=size + 1)
+    return _page_of_grants(call, filters, found, size)
+
+
+def _page_of_grants(call: Call, filters: Mapping[str, Any], found: list[Grant], size: int) -> dict[str, Any]:
+    shown, more = found[:size], len(found) > size
+    keys = {grant.key_id: store.find_key_by_id(call.tx, grant.key_id) for grant in shown}
+    return {
+        "Grants": [_grant_to_wire(grant, key.arn) for grant in shown if (key := keys[grant.key_id]) is not None],
+        "Truncated": more,
+        "NextMarker": call.page_token(filters, shown[-1].id) if more else None,
+    }
 
 
 OPERATIONS: Final[Mapping[str, Handler]] = {
@@ -364,7 +452,11 @@ OPERATIONS: Final[Mapping[str, Handler]] = {
     "GetKeyPolicy": get_key_policy,
     "GetKeyRotationStatus": get_key_rotation_status,
     "ListAliases": list_aliases,
+    "CreateGrant": create_grant,
     "ListGrants": list_grants,
+    "ListRetirableGrants": list_retirable_grants,
+    "RetireGrant": retire_grant,
+    "RevokeGrant": revoke_grant,
     "ListKeyPolicies": list_key_policies,
     "ListKeyRotations": list_key_rotations,
     "ListKeys": list_keys,

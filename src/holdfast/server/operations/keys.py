@@ -4,10 +4,15 @@ Actions and condition keys: Service Authorization Reference, "Actions, resources
 Management Service"; AWS Key Management Service Developer Guide, "Controlling access to aliases".
 """
 
+import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from holdfast.access.model import DocumentKind, Policy, parse_document
+from holdfast.key.grant import Grant, policy_with, retirers
+from holdfast.key.grant_store import find as find_grant
+from holdfast.key.grant_store import find_by_token, grants_of
 from holdfast.key.model import InvalidCiphertextError, Key, KeyNotFoundError, read_header
 from holdfast.key.service import get_key
 from holdfast.key.store import find_key_by_id
@@ -21,7 +26,7 @@ def _check_of(scene: Scene, key: Key | None, name: str, action: str, values: Map
         owner = (arn_account(name) if name.startswith("arn:") else None) or scene.account
         resource = name if name.startswith("arn:") else scene.arn("kms", f"key/{name}")
         return Check(action, resource, owner=owner, values=values)
-    document = parse_document(key.policy, DocumentKind.RESOURCE)
+    document = parse_document(policy_with(key.policy, grants_of(scene.tx, key.id)), DocumentKind.RESOURCE)
     given = {**values, "kms:CallerAccount": scene.account, "kms:KeyOrigin": "AWS_KMS"}
     policy = Policy(f"key policy of {key.id}", document)
     return Check(action, key.arn, owner=key.account, values=given, policy=policy, policy_decides=True)
@@ -77,6 +82,44 @@ def _re_encrypt(scene: Scene, parameters: Parameters) -> list[Check]:
     ]
 
 
+def _grant_key(scene: Scene, parameters: Parameters) -> tuple[Key | None, Grant | None]:
+    """Return the key and the grant that RetireGrant means: by the grant's token, or by both ids."""
+    grant = find_by_token(scene.tx, parameters["GrantToken"]) if "GrantToken" in parameters else None
+    if grant is None and "GrantId" in parameters:
+        grant = find_grant(scene.tx, parameters["GrantId"])
+    return (None, None) if grant is None else (find_key_by_id(scene.tx, grant.key_id), grant)
+
+
+def _retire_grant(scene: Scene, parameters: Parameters) -> list[Check]:
+    key, grant = _grant_key(scene, parameters)
+    check = _check_of(scene, key, parameters.get("KeyId", "*"), "kms:RetireGrant", {})
+    if key is None or grant is None:
+        return [check]
+    may = {
+        "Effect": "Allow",
+        "Principal": {"AWS": list(retirers(grant)) or [key.account]},
+        "Action": "kms:RetireGrant",
+        "Resource": "*",
+    }
+    policy = json.loads(key.policy)
+    own = policy.get("Statement", [])
+    policy["Statement"] = [*(own if isinstance(own, list) else [own]), may]
+    document = parse_document(json.dumps(policy), DocumentKind.RESOURCE)
+    return [replace(check, policy=Policy(f"key policy of {key.id} and grant {grant.id}", document))]
+
+
+def _create_grant(scene: Scene, parameters: Parameters) -> list[Check]:
+    constraints = parameters.get("Constraints") or {}
+    values: dict[str, Value] = {
+        "kms:GranteePrincipal": parameters.get("GranteePrincipal"),
+        "kms:RetiringPrincipal": parameters.get("RetiringPrincipal"),
+        "kms:GrantOperations": list(parameters.get("Operations") or ()) or None,
+        "kms:GrantConstraintType": next(iter(constraints), None),
+        "kms:GrantIsForAWSResource": False,
+    }
+    return [key_check(scene, parameters["KeyId"], "kms:CreateGrant", values)]
+
+
 def _alias_arn(scene: Scene, name: str) -> str:
     return name if name.startswith("arn:") else scene.arn("kms", name)
 
@@ -115,6 +158,9 @@ def _rules() -> dict[str, Rule]:
         "CreateKey": Rule(_create_key),
         "Decrypt": reading(_decrypt),
         "ReEncrypt": reading(_re_encrypt),
+        "CreateGrant": Rule(_create_grant),
+        "RetireGrant": Rule(_retire_grant),
+        "ListRetirableGrants": reading(on_everything("kms:ListRetirableGrants")),
         "GenerateRandom": reading(on_everything("kms:GenerateRandom")),
         "ListKeys": reading(on_everything("kms:ListKeys")),
         "ListAliases": reading(on_everything("kms:ListAliases")),
@@ -141,11 +187,9 @@ def _rules() -> dict[str, Rule]:
         rules[name] = reading(_on_key(f"kms:{name}"))
     for name in (
         "CancelKeyDeletion",
-        "CreateGrant",
         "DisableKey",
         "DisableKeyRotation",
         "EnableKey",
-        "RetireGrant",
         "RevokeGrant",
         "RotateKeyOnDemand",
         "TagResource",

@@ -303,6 +303,14 @@ CREATE TABLE kms_alias (
     account TEXT NOT NULL, region TEXT NOT NULL, name TEXT NOT NULL, key_id TEXT NOT NULL,
     created_at BIGINT NOT NULL, PRIMARY KEY (account, region, name)
 );
+CREATE TABLE kms_grant (
+    id TEXT NOT NULL, token TEXT NOT NULL, key_id TEXT NOT NULL, name TEXT NOT NULL, grantee TEXT NOT NULL,
+    retiring TEXT, operations TEXT NOT NULL, constraints TEXT NOT NULL, issuing_account TEXT NOT NULL,
+    created_at BIGINT NOT NULL, PRIMARY KEY (id), UNIQUE (token)
+);
+CREATE INDEX kms_grant_key ON kms_grant (key_id, id);
+CREATE INDEX kms_grant_retiring ON kms_grant (retiring, id);
+
 -- A vault that was deleted keeps its row until the last of its hidden recovery points is gone. Records are its signed
 -- ledger in storage: how many there are, and the hash of the last.
 CREATE TABLE vault (
