@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.running import REGION, ROLE, VAULT, Member, found_organization, join, make_role, started
+from tests.running import REGION, ROLE, VAULT, Member, found_organization, join, make_role, refusal, started
 
 # Root reads everything, so the server runs without the two capabilities by which it does.
 _DROP = """\
@@ -126,6 +126,14 @@ def test_one_file_that_may_not_be_read_is_named_and_the_rest_is_there(shop: Memb
     ended = shop.job(job)
     assert ended["State"] == "COMPLETED", ended
     assert "closed" in ended["StatusMessage"]
+    listed = shop.client("holdfast").list_job_problems(JobId=job.upper())
+    assert listed["Count"] == 1
+    (problem,) = listed["Problems"]
+    assert "closed" in problem["Path"]
+    assert ended["StatusMessage"].endswith(problem["Problem"])
+    assert refusal(join(shop.server, "other").client("holdfast").list_job_problems, JobId=job)[0] == (
+        "ResourceNotFoundException"
+    )
     backup = shop.client("backup")
     point = backup.describe_recovery_point(BackupVaultName=VAULT, RecoveryPointArn=ended["RecoveryPointArn"])
     back = shop.restore(point, shop.sandbox / "partly-back")

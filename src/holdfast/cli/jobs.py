@@ -54,7 +54,8 @@ def run_jobs(asked: Mapping[str, Any], *, limit: int, output: Output, endpoint_u
     core.set_config_variable("data_path", str(MODEL_DIRECTORY))
     session = boto3.Session(botocore_session=core, region_name=core.get_config_variable("region") or "us-east-1")
     counts: list[Mapping[str, Any]] = []
-    found = _found(client(session, "holdfast", endpoint_url), asked, limit, counts)
+    holdfast = client(session, "holdfast", endpoint_url)
+    found = _found(holdfast, asked, limit, counts)
     if output is Output.LINES:
         for job in found:
             print(json.dumps(job, default=_instant))
@@ -66,6 +67,10 @@ def run_jobs(asked: Mapping[str, Any], *, limit: int, output: Output, endpoint_u
         print(json.dumps({"version": FORMAT, "jobs": jobs, "counts": counts}, default=_instant, indent=2))
     else:
         _print_table(jobs)
+        if "JobId" in asked:
+            for page in holdfast.get_paginator("list_job_problems").paginate(JobId=asked["JobId"]):
+                for problem in page["Problems"]:
+                    print(f"{problem['Path']}: {problem['Problem']}")
         if counts:
             print(
                 ", ".join(f"{each['Count']} {each['Kind'].lower()} {each['State']}" for each in counts), file=sys.stderr

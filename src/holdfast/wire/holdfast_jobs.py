@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from holdfast.database.values import instant, stamp
 from holdfast.job.listing import Position, list_jobs
-from holdfast.job.model import Category, Job, Kind, State
+from holdfast.job.model import Category, Job, JobNotFoundError, Kind, State
 from holdfast.monitor.search import Search, counts_for, filter_for, job_in_view, view_for
 from holdfast.wire.call import Call, Handler
 
@@ -102,4 +102,20 @@ def job_to_wire(job: Job) -> dict[str, Any]:
     }
 
 
-OPERATIONS: Final[Mapping[str, Handler]] = {"SearchJobs": search_jobs}
+def list_job_problems(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
+    """List what a job that one sees has left out or could not do as it should."""
+    job = job_in_view(call.tx, view_for(call.tx, call.caller.account, Search(), now=call.now), shape["JobId"])
+    if job is None:
+        raise JobNotFoundError(f"account {call.caller.account} sees no job {shape['JobId']}")
+    troubles = job.result.get("troubles", ())
+    asked = {"job": job.id}
+    start = call.page_position(asked, shape.get("NextToken")) or 0
+    end = start + shape.get("MaxResults", _PAGE)
+    return {
+        "Count": job.result.get("brought", {}).get("problems", 0),
+        "Problems": [{"Path": path, "Problem": what} for path, what in troubles[start:end]],
+        "NextToken": call.page_token(asked, end if end < len(troubles) else None),
+    }
+
+
+OPERATIONS: Final[Mapping[str, Handler]] = {"ListJobProblems": list_job_problems, "SearchJobs": search_jobs}

@@ -80,6 +80,7 @@ def _holdfast_rules() -> dict[str, Rule]:
         "GetOrganizationTree",
         "LintPolicy",
         "ListAccounts",
+        "ListJobProblems",
         "ListPolicyDistribution",
         "ListStorages",
         "PreflightCopy",
