@@ -260,3 +260,24 @@ def test_copies_are_seen_across_accounts_by_any_filter_and_counted(company: Comp
     assert backup.describe_copy_job(CopyJobId=made)["CopyJob"]["AccountId"] == shop.id
     (row,) = backup.list_copy_job_summaries(AccountId="ANY", State="ANY")["CopyJobSummaries"]
     assert (row["AccountId"], row["State"], row["Count"]) == (shop.id, "COMPLETED", 1)
+
+
+def test_global_settings_are_the_management_accounts_to_change_and_every_members_to_read(company: Company) -> None:
+    central, shop = company.central(), company.central(company.shop)
+    names = ("isCrossAccountBackupEnabled", "isMpaEnabled", "isDelegatedAdministratorEnabled")
+    assert shop.describe_global_settings()["GlobalSettings"] == dict.fromkeys(names, "false")
+    central.update_global_settings(GlobalSettings={"isCrossAccountBackupEnabled": "true"})
+    try:
+        told = shop.describe_global_settings()
+        assert told["GlobalSettings"] == {**dict.fromkeys(names, "false"), "isCrossAccountBackupEnabled": "true"}
+        changed_at = told["LastUpdateTime"]
+        central.update_global_settings(GlobalSettings={"isDelegatedAdministratorEnabled": "true"})
+        assert shop.describe_global_settings()["LastUpdateTime"] == changed_at, "only the switch for copies moves it"
+        for client, settings, code in (
+            (shop, {"isCrossAccountBackupEnabled": "false"}, "InvalidRequestException"),
+            (central, {"isNonsense": "true"}, "InvalidParameterValueException"),
+            (central, {"isMpaEnabled": "yes"}, "InvalidParameterValueException"),
+        ):
+            assert refusal(client.update_global_settings, GlobalSettings=settings)[0] == code
+    finally:
+        central.update_global_settings(GlobalSettings=dict.fromkeys(names[::2], "false"))

@@ -38,3 +38,11 @@ def test_the_view_begins_with_trust_and_fades_thirty_days_after_it(dev: Running)
     organizations.enable_aws_service_access(ServicePrincipal=BACKUP)
     assert seen() == {collected}, "trusted again, all of the view is there again"
     assert len(member.client("backup").list_backup_jobs()["BackupJobs"]) == 3, "the member has always seen its own"
+    left = member.back_up(arn)
+    dev.settle(3600)
+    organizations.remove_account_from_organization(AccountId=member.id)
+    member.back_up(arn)
+    dev.settle(3600)
+    assert seen() == {collected, left}, "what it did as a member stays in view, and no more comes"
+    code, _ = refusal(member.client("backup").describe_global_settings)
+    assert code == "InvalidRequestException", "it is in no organization now"
