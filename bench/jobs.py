@@ -1,13 +1,14 @@
 """How fast lists, counts and new jobs are with millions of jobs in the database; prints JSON.
 
     python bench/jobs.py [--database sqlite|postgresql] [--jobs 10000000] [--accounts 1000]
-                         [--directory DIR] [--stage fill|index|measure|all] [--keep] [--calls 200]
+                         [--directory DIR] [--stage fill|index|measure|all] [--keep] [--calls 200] [--seconds N]
 
 Fills a new control database with the jobs of 100 days: 88 in 100 backups, 10 copies, 2 restores, in two regions and
 six types, 97 in 100 completed. Each list is asked for `--calls` times with values chosen at random: `first` is the
 newest page of 100 jobs, `deep` a page at a random instant; `index` names what the database reads. `insert` makes
 batches of 5,000 jobs as the scheduler does, with every index, trigger and sync of production. All times are in
-milliseconds. With `--stage` the steps can be run one after the other on a directory that is kept.
+milliseconds. With `--stage` the steps can be run one after the other on a directory that is kept; the step `index` goes
+on where it was when `--seconds` were over.
 """
 
 import argparse
@@ -89,11 +90,24 @@ _FILL = f"""
            '{{{{"brought": {{{{"bytes_total": 1000000000, "files": 12000, "snapshot": "0123456789abcdef"}}}}}}}}',
            '{ORGANIZATION}'
       FROM ({_ROWS}) AS rows_of_fill"""
-_COUNT = """
-    INSERT INTO job_count (kind, monitored_by, day, account, region, resource_type, state, category, unit_path, count)
-    SELECT kind, monitored_by, created_at / :day, {account}, region, resource_type, state, message_category, {path},
-           count(*)
-      FROM job GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9"""
+_COUNTS = (
+    """
+    INSERT INTO job_count (level, kind, monitored_by, day, account, region, state, resource_type, category, unit_path,
+                           count)
+    SELECT 'all', kind, monitored_by, created_at / :day, account, region, state, resource_type, message_category,
+           unit_path, count(*)
+      FROM job GROUP BY 2, 3, 4, 5, 6, 7, 8, 9, 10""",
+    """
+    INSERT INTO job_count (level, kind, monitored_by, day, account, region, state, resource_type, category, unit_path,
+                           count)
+    SELECT 'account', kind, monitored_by, day, account, region, state, '', '', unit_path, sum(count)
+      FROM job_count WHERE level = 'all' AND :day > 0 GROUP BY 2, 3, 4, 5, 6, 7, 10""",
+    """
+    INSERT INTO job_count (level, kind, monitored_by, day, account, region, state, resource_type, category, unit_path,
+                           count)
+    SELECT 'organization', kind, monitored_by, day, '', region, state, resource_type, category, '', sum(count)
+      FROM job_count WHERE level = 'all' AND :day > 0 GROUP BY 2, 3, 4, 6, 7, 8, 9""",
+)
 _NEW_JOBS = f"""
     INSERT INTO job (id, kind, account, region, state, epoch, priority, site, organization_id, unit_path, resource_arn,
                      resource_type, resource_name, vault_name, vault_arn, role_arn, plan_name, rule_name, options,
@@ -110,11 +124,12 @@ _NEW_JOBS = f"""
 class Bench:
     """One database with its jobs."""
 
-    def __init__(self, database: Database, *, jobs: int, accounts: int, calls: int) -> None:
+    def __init__(self, database: Database, *, jobs: int, accounts: int, calls: int, seconds: float) -> None:
         self.database = database
         self.jobs = jobs
         self.accounts = accounts
         self.calls = calls
+        self.seconds = seconds
         self.random = random.Random(7)
 
     @property
@@ -132,23 +147,25 @@ class Bench:
             for first in range(0, self.jobs, 1_000_000):
                 last = min(first + 1_000_000, self.jobs)
                 self._make(connection, _FILL, first, last)
-            for account, path in (("account", "unit_path"), ("''", "''")):
-                connection.execute(text(_COUNT.format(account=account, path=path)), {"day": DAY})
+            for statement in _COUNTS:
+                connection.execute(text(statement), {"day": DAY})
         return {"seconds": round(time.perf_counter() - started, 1)}
 
     def index(self) -> dict[str, Any]:
-        """Make the indexes and triggers that the fill went without; return how long each took."""
-        took = {}
+        """Make the indexes and triggers that the fill went without, as many as fit into the time; say what is left."""
+        took: dict[str, float] = {}
         with self._in_a_hurry() as connection:
-            for name, statement in connection.execute(text("SELECT name, sql FROM bench_ddl ORDER BY place")).all():
+            left = connection.execute(text("SELECT name, sql FROM bench_ddl ORDER BY place")).all()
+            while left and sum(took.values()) < self.seconds:
+                name, statement = left.pop(0)
                 started = time.perf_counter()
                 connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+                connection.execute(text("DELETE FROM bench_ddl WHERE name = :name"), {"name": name})
                 took[name] = round(time.perf_counter() - started, 1)
-            connection.exec_driver_sql("DROP TABLE bench_ddl")
-            if not self.database.is_sqlite:
+            if not left and not self.database.is_sqlite:
                 connection.exec_driver_sql("VACUUM (ANALYZE) job")
                 connection.exec_driver_sql("VACUUM (ANALYZE) job_count")
-        return {"seconds": round(sum(took.values()), 1), "each": took}
+        return {"seconds": round(sum(took.values()), 1), "each": took, "left": [name for name, _ in left]}
 
     @contextmanager
     def _in_a_hurry(self) -> Iterator[sa.Connection]:
@@ -258,6 +275,11 @@ class Bench:
         """Any instant of the fill."""
         return FIRST + timedelta(days=self.random.uniform(1, DAYS - 1))
 
+    def three_days(self, what: str) -> dict[str, datetime]:
+        """Any three days, as bounds of a filter."""
+        until = self.moment() + timedelta(days=1)
+        return {f"{what}_after": until - timedelta(days=3), f"{what}_before": until}
+
     def resource(self) -> str:
         """The ARN of any resource."""
         region = self.random.choice(REGIONS)
@@ -280,12 +302,8 @@ class Bench:
         return {
             "organization": lambda: org,
             "organization, restores": lambda: restores,
-            "organization, created range": lambda: replace(
-                org, created_after=self.moment() - timedelta(days=3), created_before=self.moment()
-            ),
-            "organization, completed range": lambda: replace(
-                org, completed_after=self.moment() - timedelta(days=3), completed_before=self.moment()
-            ),
+            "organization, created range": lambda: replace(org, **self.three_days("created")),
+            "organization, completed range": lambda: replace(org, **self.three_days("completed")),
             "organization, state COMPLETED": lambda: replace(org, states=(State.COMPLETED,)),
             "organization, state": lambda: replace(
                 org, states=(choose((State.FAILED, State.EXPIRED, State.ABORTED, State.PARTIAL, State.RUNNING)),)
@@ -304,7 +322,10 @@ class Bench:
             ),
             "account": mine,
             "account of the organization": lambda: replace(mine(), monitored_by=ORGANIZATION),
-            "account, state": lambda: replace(mine(), states=(choose((State.FAILED, State.COMPLETED)),)),
+            "account, state": lambda: replace(
+                mine(), states=(choose((State.FAILED, State.COMPLETED, State.EXPIRED, State.RUNNING)),)
+            ),
+            "account, category": lambda: replace(mine(), category=Category.ACCESS_DENIED),
             "account, type": lambda: replace(mine(), resource_type=choose(types)),
             "account, vault": lambda: replace(mine(), vault_name=vault()),
             "account, completed range": lambda: replace(mine(), completed_after=self.moment() - timedelta(days=3)),
@@ -385,7 +406,10 @@ class Bench:
         def deep(tx: sa.Connection) -> Any:
             asked = wanted(tx)
             assert asked is not None
-            return list_jobs(tx, asked, after=Position(self.moment(), "8"), limit=limit)
+            at = self.moment()
+            for until in (asked.created_before, asked.completed_before):
+                at = at if until is None else until - timedelta(hours=self.random.uniform(0, 24))
+            return list_jobs(tx, asked, after=Position(at, "8"), limit=limit)
 
         return {"first": self._timed(first), "deep": self._timed(deep), "index": self._indexes(deep)}
 
@@ -422,8 +446,9 @@ class Bench:
                     seen.update(re.findall(r"\bjob_[a-z_]+\b|Seq Scan|SCAN|Sort\b|TEMP B-TREE", plan))
         return sorted(seen - {"job_count", "job_count_delta"})
 
-    def insert(self, batches: int = 10, size: int = 5000) -> dict[str, Any]:
+    def insert(self, batches: int = 10) -> dict[str, Any]:
         """Make batches of new jobs, end them, and fold what was counted; return rows a second."""
+        size = min(5000, self.jobs)
         first = self.jobs + self.random.randrange(10**6) * self.accounts
         made, ended = [], []
         for number in range(batches):
@@ -494,6 +519,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=10_000_000)
     parser.add_argument("--accounts", type=int, default=1000)
     parser.add_argument("--calls", type=int, default=200)
+    parser.add_argument("--seconds", type=float, default=1e9, help="begin no further index after this time")
     parser.add_argument("--directory", type=Path)
     parser.add_argument("--stage", choices=["fill", "index", "measure", "all"], default="all")
     parser.add_argument("--keep", action="store_true", help="leave the directory there at the end")
@@ -503,7 +529,9 @@ def main() -> None:
     report: dict[str, Any] = {"database": options.database, "jobs": options.jobs, "accounts": options.accounts}
     try:
         with opened(options.database, directory) as database:
-            bench = Bench(database, jobs=options.jobs, accounts=options.accounts, calls=options.calls)
+            bench = Bench(
+                database, jobs=options.jobs, accounts=options.accounts, calls=options.calls, seconds=options.seconds
+            )
             for stage in ("fill", "index", "measure"):
                 if options.stage in {stage, "all"}:
                     report[stage] = getattr(bench, stage)()

@@ -15,7 +15,7 @@ def test_the_benchmark_finds_every_list_in_an_index_and_prints_its_figures_as_js
     done = subprocess.run(
         [
             *(sys.executable, str(BENCH), "--directory", str(directory)),
-            *("--jobs", "4000", "--accounts", "40", "--calls", "2"),
+            *("--jobs", "1000", "--accounts", "40", "--calls", "2"),
         ],
         env=environment(),
         capture_output=True,
@@ -30,7 +30,7 @@ def test_the_benchmark_finds_every_list_in_an_index_and_prints_its_figures_as_js
     assert len(measured["lists"]) > 20
     for name, figures in measured["lists"].items():
         assert "SCAN" not in figures["index"], name
-        assert "TEMP B-TREE" not in figures["index"] or "job_run" in figures["index"], name
+        assert "TEMP B-TREE" not in figures["index"], name
         assert 0 < figures["first"]["median"] <= figures["first"]["most"]
     assert measured["insert"]["jobs_per_second"] > 0
     assert report["slowest_p99_of_a_list"] > 0

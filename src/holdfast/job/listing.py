@@ -1,8 +1,9 @@
 """Lists of jobs: of an account or a whole organization, by every filter, in stable pages, newest first.
 
 A list is read from *streams*. A stream is the part of an index in which every column before the instant has one value,
-so that its jobs come out in the order of the pages; a filter with several values has a stream for each. What no index
-answers is looked at job by job, in a bounded scan: such a page may be short, even empty, and still go on.
+so that its jobs come out in the order of the pages; a filter with several values has a stream for each. Jobs that are
+open and jobs that have ended have streams of their own. What no index answers is looked at job by job, in a bounded
+scan: such a page may be short, even empty, and still go on.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy import text
 
 from holdfast.database.values import instant, stamp
-from holdfast.job.model import Category, Job, Kind, State
+from holdfast.job.model import ENDED, Category, Job, Kind, State
 from holdfast.job.store import COLUMNS, from_row
 
 SCANNED: Final = 20_000
@@ -80,15 +81,18 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class _Path:
-    """An index, and the columns before its instant."""
+    """An index, the columns before its instant, and the condition by which it holds only a part of all jobs."""
 
     index: str
     columns: tuple[str, ...]
-    condition: str = ""
-    """What a partial index wants to be told."""
+    condition: str
     is_narrow: bool = False
-    """Whether all that it finds is so little that nothing needs to bound the scan."""
+    """Whether all that it finds is so little that it can be sorted, and nothing needs to bound the scan."""
 
+
+_OPEN: Final = "completed_at IS NULL"
+_ENDED: Final = "completed_at IS NOT NULL"
+_AMISS: Final = f"{_ENDED} AND (state <> 'COMPLETED' OR message_category <> 'SUCCESS')"
 
 _SINGLE: Final[Mapping[str, str]] = {
     "monitored_by": "monitored_by",
@@ -105,11 +109,11 @@ _SINGLE: Final[Mapping[str, str]] = {
 _BY_ID = text(f"SELECT {COLUMNS} FROM job WHERE id IN :ids").bindparams(sa.bindparam("ids", expanding=True))
 
 _ONE_MORE: Final[Mapping[str, str]] = {
-    "job_plan": "plan_name",
-    "job_vault": "vault_name",
-    "job_type": "resource_type",
+    "job_ended_plan": "plan_name",
+    "job_ended_vault": "vault_name",
+    "job_ended_type": "resource_type",
 }
-"""Indexes of an organization's jobs with one more column, most telling first."""
+"""Indexes of an organization's ended jobs with one more column, most telling first."""
 
 _MANY: Final[Mapping[str, str]] = {
     "account": "accounts",
@@ -138,44 +142,61 @@ def list_jobs(
         raise ValueError("jobs are listed of an account or of an organization")
     order = _order(wanted)
     values = _values(wanted)
-    path = _path(wanted, values, order)
-    streams = [dict(zip(path.columns, one, strict=True)) for one in product(*(values[name] for name in path.columns))]
-    within, bounds = _within(wanted, order, after)
-    residual, given = _residual(wanted, values, path, order)
-    newest_first = f"ORDER BY {order} DESC, id DESC"
-    condition = f"({path.condition}) AND" if path.condition else ""
-    # SQLite has no statistics to choose by, and an unlucky choice would read a whole organization.
-    source = f"job INDEXED BY {path.index}" if tx.dialect.name == "sqlite" else "job"
-    equal = " AND ".join(f"{name} = :{name}" for name in path.columns)
-    horizon: Position | None = None
-    if residual and not path.is_narrow:
-        end = text(
-            f"SELECT {order} AS at, id FROM {source} WHERE {condition} {equal} {within} {newest_first}"
-            " LIMIT 1 OFFSET :scan"
-        )
-        for stream in streams:
-            row = tx.execute(end, {**stream, **bounds, "scan": scan - 1}).one_or_none()
-            if row is not None and (horizon is None or (row.at, row.id) > (stamp(horizon.at), horizon.job_id)):
-                horizon = Position(instant(row.at), row.id)
-        if horizon is not None:
-            within += f" AND ({order}, id) >= (:horizon_at, :horizon_id)"
-            bounds |= {"horizon_at": stamp(horizon.at), "horizon_id": horizon.job_id}
-    expanding = [name for name, value in given.items() if isinstance(value, tuple)]
-    page = text(
-        f"SELECT {order} AS at, id FROM {source} WHERE {condition} {equal} {within} {residual} {newest_first}"
-        " LIMIT :limit"
-    ).bindparams(*(sa.bindparam(name, expanding=True) for name in expanding))
-    found = [
-        (row.at, row.id)
-        for stream in streams
-        for row in tx.execute(page, {**stream, **bounds, **given, "limit": limit + 1}).all()
+    streams = [
+        (path, dict(zip(path.columns, one, strict=True)))
+        for path in _paths(wanted, values, order)
+        for one in product(*(values[name] for name in path.columns))
     ]
+    horizon: Position | None = None
+    for path, stream in streams:
+        if _residual(wanted, values, path, order)[0] and not path.is_narrow:
+            end = _stream_end(tx, wanted, order, after, path, stream, scan)
+            if end is not None and (horizon is None or (end.at, end.job_id) > (horizon.at, horizon.job_id)):
+                horizon = end
+    within, bounds = _within(wanted, order, after, horizon)
+    found: list[tuple[int, str]] = []
+    for path, stream in streams:
+        residual, given = _residual(wanted, values, path, order)
+        expanding = [name for name, value in given.items() if isinstance(value, tuple)]
+        page = text(_select(tx, path, order, f"{within} {residual}") + " LIMIT :limit")
+        rows = tx.execute(
+            page.bindparams(*(sa.bindparam(name, expanding=True) for name in expanding)),
+            {**stream, **bounds, **given, "limit": limit + 1},
+        )
+        found += [(row.at, row.id) for row in rows]
     found.sort(reverse=True)
     jobs = _jobs(tx, [job_id for _, job_id in found[:limit]])
     if len(found) > limit:
         at, job_id = found[limit - 1]
         return Page(jobs, Position(instant(at), job_id))
     return Page(jobs, horizon)
+
+
+def _select(tx: sa.Connection, path: _Path, order: str, conditions: str) -> str:
+    """Return the statement that reads instants and ids of one stream in order."""
+    # SQLite has no statistics to choose by, and an unlucky choice would read a whole organization.
+    source = f"job INDEXED BY {path.index}" if tx.dialect.name == "sqlite" else "job"
+    equal = " AND ".join(f"{name} = :{name}" for name in path.columns)
+    return (
+        f"SELECT {order} AS at, id FROM {source} WHERE {path.condition} AND {equal} {conditions}"
+        f" ORDER BY {order} DESC, id DESC"
+    )
+
+
+def _stream_end(
+    tx: sa.Connection,
+    wanted: JobFilter,
+    order: str,
+    after: Position | None,
+    path: _Path,
+    stream: Mapping[str, Any],
+    scan: int,
+) -> Position | None:
+    """Return the last job of a stream that is looked at for one page; None if the stream is shorter."""
+    within, bounds = _within(wanted, order, after, None)
+    statement = text(_select(tx, path, order, within) + " LIMIT 1 OFFSET :scan")
+    row = tx.execute(statement, {**stream, **bounds, "scan": scan - 1}).one_or_none()
+    return None if row is None else Position(instant(row.at), row.id)
 
 
 def _jobs(tx: sa.Connection, ids: Sequence[str]) -> tuple[Job, ...]:
@@ -197,46 +218,83 @@ def _values(wanted: JobFilter) -> dict[str, tuple[Any, ...]]:
     return values | {column: (value,) for column, value in single.items() if value is not None}
 
 
-def _path(wanted: JobFilter, values: Mapping[str, tuple[Any, ...]], order: str) -> _Path:
-    """Choose the index that leaves the least to look at."""
-    per_account = 0 < len(wanted.accounts) * len(wanted.kinds) * len(wanted.regions) <= _MOST_STREAMS
-    scope = ("account" if per_account or wanted.monitored_by is None else "monitored_by", "kind", "region")
-    if "resource_arn" in values:
-        return _Path("job_run", ("resource_arn",), is_narrow=True)
+def _paths(wanted: JobFilter, values: Mapping[str, tuple[Any, ...]], order: str) -> list[_Path]:
+    """Choose the indexes that together hold all jobs that fit and leave the least to look at."""
     if "parent_id" in values:
-        return _Path("job_parent", ("parent_id",), is_narrow=True)
+        return [_Path("job_parent", ("parent_id",), "parent_id IS NOT NULL", is_narrow=True)]
     if "recovery_point_arn" in values:
-        return _Path("job_point", ("recovery_point_arn", "kind"), is_narrow=True)
-    if scope[0] == "account":
-        return _Path("job_account" if order == "created_at" else "job_account_completed", scope)
+        columns = ("recovery_point_arn", "kind")
+        return [_Path("job_point", columns, "recovery_point_arn IS NOT NULL", is_narrow=True)]
+    if "resource_arn" not in values and "vault_arn" in values and wanted.kinds == (Kind.COPY,):
+        # By their end they have to be sorted: no vault of an organization takes millions of copies.
+        return [_Path("job_copied_into", ("vault_arn",), "kind = 'COPY'", is_narrow=order == "completed_at")]
+    per_account = 0 < len(wanted.accounts) * len(wanted.kinds) * len(wanted.regions) <= _MOST_STREAMS
+    of_accounts = per_account or wanted.monitored_by is None
+    scope = ("account" if of_accounts else "monitored_by", "kind", "region")
+    paths = []
+    if order == "created_at" and (not wanted.states or not ENDED.issuperset(wanted.states)):
+        if "resource_arn" in values:
+            paths.append(_Path("job_open_resource", ("resource_arn",), _OPEN, is_narrow=True))
+        else:
+            paths.append(_Path("job_open_account" if of_accounts else "job_open", scope, _OPEN))
+    if not wanted.states or not ENDED.isdisjoint(wanted.states):
+        if "resource_arn" in values:
+            paths.append(_Path("job_ended_resource", ("resource_arn",), _ENDED, is_narrow=True))
+        elif of_accounts:
+            paths.append(_of_ended_in_account(wanted, scope, order))
+        else:
+            paths.append(_of_ended(wanted, values, scope, order))
+    return paths
+
+
+def _of_ended_in_account(wanted: JobFilter, scope: tuple[str, ...], order: str) -> _Path:
     if order == "completed_at":
-        return _Path("job_completed", scope)
+        return _Path("job_ended_account_completed", scope, _ENDED)
+    if _nothing_usual(wanted):
+        return _Path("job_ended_account_amiss", scope, _AMISS)
+    return _Path("job_ended_account", scope, _ENDED)
+
+
+def _of_ended(wanted: JobFilter, values: Mapping[str, tuple[Any, ...]], scope: tuple[str, ...], order: str) -> _Path:
+    if order == "completed_at":
+        return _Path("job_ended_completed", scope, _ENDED)
     if wanted.states and State.COMPLETED not in wanted.states:
-        return _Path("job_state", (*scope, "state"), "state <> 'COMPLETED'")
+        return _Path("job_ended_state", (*scope, "state"), f"{_ENDED} AND state <> 'COMPLETED'")
     if wanted.category not in {None, Category.SUCCESS}:
-        return _Path("job_category", (*scope, "message_category"), "message_category <> 'SUCCESS'")
-    if "vault_arn" in values and wanted.kinds == (Kind.COPY,):
-        return _Path("job_copied_into", ("vault_arn",), "kind = 'COPY'")
+        columns = (*scope, "message_category")
+        return _Path("job_ended_category", columns, f"{_ENDED} AND message_category <> 'SUCCESS'")
     for index, column in _ONE_MORE.items():
         if column in values and len(wanted.kinds) * len(wanted.regions) * len(values[column]) <= _MOST_STREAMS:
-            return _Path(index, (*scope, column))
-    return _Path("job_organization", scope)
+            told = f"{_ENDED} AND plan_name IS NOT NULL" if column == "plan_name" else _ENDED
+            return _Path(index, (*scope, column), told)
+    return _Path("job_ended", scope, _ENDED)
 
 
-def _within(wanted: JobFilter, order: str, after: Position | None) -> tuple[str, dict[str, Any]]:
-    """Return the bounds of the instant that the list is ordered by."""
+def _nothing_usual(wanted: JobFilter) -> bool:
+    """Return whether only jobs are wanted that did not simply succeed."""
+    by_state = bool(wanted.states) and State.COMPLETED not in wanted.states
+    return by_state or wanted.category not in {None, Category.SUCCESS}
+
+
+def _within(
+    wanted: JobFilter, order: str, after: Position | None, horizon: Position | None
+) -> tuple[str, dict[str, Any]]:
+    """Return the bounds of the instant that the list is ordered by, one at each end: an index takes no more."""
     since = wanted.created_after if order == "created_at" else wanted.completed_after
     until = wanted.created_before if order == "created_at" else wanted.completed_before
     words, bounds = "", dict[str, Any]()
-    if since is not None:
+    if horizon is not None:
+        words += f" AND ({order}, id) >= (:horizon_at, :horizon_id)"
+        bounds |= {"horizon_at": stamp(horizon.at), "horizon_id": horizon.job_id}
+    elif since is not None:
         words += f" AND {order} >= :since"
         bounds["since"] = stamp(since)
-    if until is not None:
-        words += f" AND {order} < :until"
-        bounds["until"] = stamp(until)
-    if after is not None:
+    if after is not None and (until is None or after.at < until):
         words += f" AND ({order}, id) < (:after_at, :after_id)"
         bounds |= {"after_at": stamp(after.at), "after_id": after.job_id}
+    elif until is not None:
+        words += f" AND {order} < :until"
+        bounds["until"] = stamp(until)
     return words, bounds
 
 
@@ -246,7 +304,7 @@ def _residual(
     """Return what is left to look at in each job that the index gives."""
     words, given = "", dict[str, Any]()
     for column, allowed in values.items():
-        if column not in path.columns and not (column == "kind" and path.condition == "kind = 'COPY'"):
+        if column not in path.columns and not (column == "kind" and path.index == "job_copied_into"):
             words += f" AND {column} IN :wanted_{column}"
             given[f"wanted_{column}"] = allowed
     if order == "completed_at":

@@ -23,29 +23,30 @@ DAY: Final = 86_400_000_000
 DIMENSIONS: Final = ("day", "region", "account", "state", "resource_type", "category")
 """By what counts can be broken out, in the order of their rows."""
 
-_COLUMNS: Final = "kind, monitored_by, day, account, region, resource_type, state, category, unit_path"
 _ADD: Final = """
-    ON CONFLICT (kind, monitored_by, day, account, region, resource_type, state, category, unit_path)
+    ON CONFLICT (level, kind, monitored_by, day, account, region, state, resource_type, category, unit_path)
     DO UPDATE SET count = job_count.count + excluded.count"""
-# What a GROUP BY over each account and one over all of them give; accounts have ids, so '' is none of them.
-_BOTH: Final = f"""
-    INSERT INTO job_count ({_COLUMNS}, count)
-    SELECT kind, monitored_by, day, account, region, resource_type, state, category, unit_path, sum(change)
-      FROM {{source}} GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+_LEVELS: Final = """
+    INSERT INTO job_count (level, kind, monitored_by, day, account, region, state, resource_type, category, unit_path,
+                           count)
+    SELECT 'all', kind, monitored_by, day, account, region, state, resource_type, category, unit_path, sum(change)
+      FROM {source} GROUP BY 2, 3, 4, 5, 6, 7, 8, 9, 10
      UNION ALL
-    SELECT kind, monitored_by, day, '', region, resource_type, state, category, '', sum(change)
-      FROM {{source}} GROUP BY 1, 2, 3, 5, 6, 7, 8"""
+    SELECT 'account', kind, monitored_by, day, account, region, state, '', '', unit_path, sum(change)
+      FROM {source} GROUP BY 2, 3, 4, 5, 6, 7, 10
+     UNION ALL
+    SELECT 'organization', kind, monitored_by, day, '', region, state, resource_type, category, '', sum(change)
+      FROM {source} GROUP BY 2, 3, 4, 6, 7, 8, 9"""
 _NEXT = text("SELECT max(id) FROM (SELECT id FROM job_count_delta ORDER BY id LIMIT :limit) AS oldest")
-_FOLD_SQLITE = text(_BOTH.format(source="(SELECT * FROM job_count_delta WHERE id <= :until)") + _ADD)
+_FOLD_SQLITE = text(_LEVELS.format(source="(SELECT * FROM job_count_delta WHERE id <= :until)") + _ADD)
 _FORGET = text("DELETE FROM job_count_delta WHERE id <= :until")
 # Others may commit changes with lower numbers meanwhile: only what was deleted here is added.
 _FOLD_POSTGRESQL = text(
     "WITH folded AS (DELETE FROM job_count_delta WHERE id IN (SELECT id FROM job_count_delta ORDER BY id LIMIT :limit"
-    " FOR UPDATE SKIP LOCKED) RETURNING *)" + _BOTH.format(source="folded") + _ADD
+    " FOR UPDATE SKIP LOCKED) RETURNING *)" + _LEVELS.format(source="folded") + _ADD
 )
 _ONE_FOLDS = text("SELECT pg_advisory_xact_lock(hashtext('job_count'))")
 _LEFT = text("SELECT count(*) FROM (SELECT 1 FROM job_count_delta LIMIT :limit) AS oldest")
-_EMPTIED = text("DELETE FROM job_count WHERE count = 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,18 +116,17 @@ def count_jobs(
         after: the values of `by` of the last row shown.
         limit: how many rows, at most.
     """
-    over_all = wanted.account is None and "account" not in by and not wanted.unit_paths
     conditions, values = _conditions(wanted)
     renamed = "".join(f" WHEN '{state}' THEN '{name}'" for state, name in sorted((state_names or {}).items()))
     shown = {name: name for name in by}
     if renamed and "state" in shown:
         shown["state"] = f"CASE state{renamed} ELSE state END"
     groups = ", ".join(f"{expression} AS {name}" for name, expression in shown.items())
-    folded = conditions if wanted.account is not None else f"{conditions} AND account {'=' if over_all else '<>'} ''"
+    values["level"] = _level(wanted, by)
     numbers = ", ".join(str(number) for number in range(1, len(by) + 1))
     counted = f"""
         SELECT {groups + "," if groups else ""} sum(n) AS total
-          FROM (SELECT {", ".join(DIMENSIONS)}, count AS n FROM job_count WHERE {folded}
+          FROM (SELECT {", ".join(DIMENSIONS)}, count AS n FROM job_count WHERE level = :level AND {conditions}
                  UNION ALL
                 SELECT {", ".join(DIMENSIONS)}, change FROM job_count_delta WHERE {conditions}) AS counted
          {f"GROUP BY {numbers}" if by else ""}"""
@@ -145,6 +145,14 @@ def count_jobs(
     )
     counts = [Count(int(row.total), {name: getattr(row, name) for name in by}) for row in rows]
     return page_of(counts, limit, lambda count: [count.of[name] for name in by])
+
+
+def _level(wanted: CountFilter, by: Sequence[str]) -> str:
+    """Return the level whose rows tell apart what is asked for, and no more than that."""
+    if wanted.account is None and "account" not in by and not wanted.unit_paths:
+        return "organization"
+    finer = wanted.resource_type is not None or wanted.category is not None
+    return "all" if finer or not {"resource_type", "category"}.isdisjoint(by) else "account"
 
 
 def _conditions(wanted: CountFilter) -> tuple[str, dict[str, Any]]:

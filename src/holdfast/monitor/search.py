@@ -33,7 +33,7 @@ _DOCUMENTS = text("""
      WHERE chain.organization_id = :organization AND evaluation.policy_versions LIKE :needle
        AND evaluation.document_id IS NOT NULL""")
 _REGIONS = """
-    SELECT region FROM job_count WHERE account = :counted AND {whose}
+    SELECT region FROM job_count WHERE level = :level AND {whose}
      UNION
     SELECT region FROM job_count_delta WHERE {whose}"""
 _PLACED = text("""
@@ -179,9 +179,9 @@ def counts_for(tx: sa.Connection, view: View, wanted: JobFilter) -> tuple[Count,
 def _regions(tx: sa.Connection, view: View) -> tuple[str, ...]:
     """Return the regions in which the view has jobs."""
     if view.account is not None:
-        whose, given = "account = :account", {"account": view.account, "counted": view.account}
+        whose, given = "account = :account", {"account": view.account, "level": "account"}
     else:
-        whose, given = "monitored_by = :organization", {"organization": str(view.monitored_by), "counted": ""}
+        whose, given = "monitored_by = :organization", {"organization": str(view.monitored_by), "level": "organization"}
     return tuple(sorted(tx.execute(text(_REGIONS.format(whose=whose)), given).scalars()))
 
 

@@ -386,9 +386,9 @@ CREATE TABLE job (
     monitored_by TEXT, PRIMARY KEY (id)
 );
 
--- One run makes one job per resource, however often the scheduler looks. A resource's own list reads this one too: it
--- is so short that it can be sorted, and each index in no order of time costs a page per new job.
-CREATE UNIQUE INDEX job_run ON job (resource_arn, due_at, account, region, plan_name, rule_name);
+-- One run makes one job per resource, however often the scheduler looks. The instant comes first: what is made together
+-- lies together.
+CREATE UNIQUE INDEX job_run ON job (due_at, resource_arn, account, region, plan_name, rule_name);
 
 -- One backup or copy of a resource at a time.
 CREATE UNIQUE INDEX job_active ON job (account, region, resource_arn)
@@ -403,33 +403,46 @@ CREATE INDEX job_start_by ON job (start_by) WHERE state = 'CREATED';
 CREATE INDEX job_retry ON job (retry_at) WHERE state = 'CREATED' AND retry_at IS NOT NULL;
 CREATE INDEX job_complete_by ON job (complete_by) WHERE state = 'RUNNING';
 
--- The lists: of an account, and of an organization by each filter, each in the order of its pages. What is usual
--- (COMPLETED, SUCCESS) is in no index of its own: the whole list is as good.
-CREATE INDEX job_account ON job (account, kind, region, created_at, id);
-CREATE INDEX job_account_completed ON job (account, kind, region, completed_at, id) WHERE completed_at IS NOT NULL;
-CREATE INDEX job_organization ON job (monitored_by, kind, region, created_at, id) WHERE monitored_by IS NOT NULL;
-CREATE INDEX job_completed ON job (monitored_by, kind, region, completed_at, id) WHERE completed_at IS NOT NULL;
-CREATE INDEX job_state ON job (monitored_by, kind, region, state, created_at, id) WHERE state <> 'COMPLETED';
-CREATE INDEX job_category ON job (monitored_by, kind, region, message_category, created_at, id)
-    WHERE message_category <> 'SUCCESS';
-CREATE INDEX job_type ON job (monitored_by, kind, region, resource_type, created_at, id)
-    WHERE monitored_by IS NOT NULL;
-CREATE INDEX job_vault ON job (monitored_by, kind, region, vault_name, created_at, id) WHERE monitored_by IS NOT NULL;
-CREATE INDEX job_plan ON job (monitored_by, kind, region, plan_name, created_at, id) WHERE plan_name IS NOT NULL;
+-- The lists: of an account, of a resource, and of an organization by each filter, each in the order of its pages. Open jobs
+-- have indexes of their own, as small as their number, so that a thousand new jobs touch a few pages and not a thousand;
+-- a job comes into the large ones when it ends. What is usual (COMPLETED, SUCCESS) has none: the whole list is as good.
+CREATE INDEX job_open ON job (monitored_by, kind, region, created_at, id) WHERE completed_at IS NULL;
+CREATE INDEX job_open_account ON job (account, kind, region, created_at, id) WHERE completed_at IS NULL;
+CREATE INDEX job_open_resource ON job (resource_arn, created_at, id) WHERE completed_at IS NULL;
+CREATE INDEX job_ended ON job (monitored_by, kind, region, created_at, id) WHERE completed_at IS NOT NULL;
+CREATE INDEX job_ended_completed ON job (monitored_by, kind, region, completed_at, id) WHERE completed_at IS NOT NULL;
+CREATE INDEX job_ended_state ON job (monitored_by, kind, region, state, created_at, id)
+    WHERE completed_at IS NOT NULL AND state <> 'COMPLETED';
+CREATE INDEX job_ended_category ON job (monitored_by, kind, region, message_category, created_at, id)
+    WHERE completed_at IS NOT NULL AND message_category <> 'SUCCESS';
+CREATE INDEX job_ended_type ON job (monitored_by, kind, region, resource_type, created_at, id)
+    WHERE completed_at IS NOT NULL;
+CREATE INDEX job_ended_vault ON job (monitored_by, kind, region, vault_name, created_at, id)
+    WHERE completed_at IS NOT NULL;
+CREATE INDEX job_ended_plan ON job (monitored_by, kind, region, plan_name, created_at, id)
+    WHERE completed_at IS NOT NULL AND plan_name IS NOT NULL;
+CREATE INDEX job_ended_account ON job (account, kind, region, created_at, id, resource_type, vault_name)
+    WHERE completed_at IS NOT NULL;
+CREATE INDEX job_ended_account_completed ON job (account, kind, region, completed_at, id)
+    WHERE completed_at IS NOT NULL;
+CREATE INDEX job_ended_account_amiss ON job (account, kind, region, created_at, id)
+    WHERE completed_at IS NOT NULL AND (state <> 'COMPLETED' OR message_category <> 'SUCCESS');
+CREATE INDEX job_ended_resource ON job (resource_arn, created_at, id) WHERE completed_at IS NOT NULL;
 CREATE INDEX job_point ON job (recovery_point_arn, kind, created_at, id) WHERE recovery_point_arn IS NOT NULL;
 CREATE INDEX job_copied_into ON job (vault_arn, created_at, id) WHERE kind = 'COPY';
 CREATE INDEX job_parent ON job (parent_id, created_at, id) WHERE parent_id IS NOT NULL;
 
 -- How many jobs were made on each day (since 1970) and are in which state now. Triggers write each change into
 -- job_count_delta, in the transaction that makes it and without touching a row that others want; a loop folds the
--- changes into job_count, and who reads adds both. Rows with account '' are the sums over all accounts.
+-- changes into job_count, and who reads adds both. Level says what a row still tells apart: 'all' everything, 'account'
+-- neither type nor category (both ''), 'organization' neither account nor unit (both '').
 CREATE TABLE job_count (
-    kind TEXT NOT NULL, monitored_by TEXT NOT NULL, day BIGINT NOT NULL, account TEXT NOT NULL, region TEXT NOT NULL,
-    resource_type TEXT NOT NULL, state TEXT NOT NULL, category TEXT NOT NULL, unit_path TEXT NOT NULL,
-    count BIGINT NOT NULL,
-    PRIMARY KEY (kind, monitored_by, day, account, region, resource_type, state, category, unit_path)
+    level TEXT NOT NULL, kind TEXT NOT NULL, monitored_by TEXT NOT NULL, day BIGINT NOT NULL, account TEXT NOT NULL,
+    region TEXT NOT NULL, state TEXT NOT NULL, resource_type TEXT NOT NULL, category TEXT NOT NULL,
+    unit_path TEXT NOT NULL, count BIGINT NOT NULL,
+    PRIMARY KEY (level, kind, monitored_by, day, account, region, state, resource_type, category, unit_path)
 );
-CREATE INDEX job_count_account ON job_count (account, kind, day);
+CREATE INDEX job_count_account ON job_count (level, account, kind, day);
 CREATE TABLE job_count_delta (
     id SERIAL_KEY, kind TEXT NOT NULL, monitored_by TEXT NOT NULL, day BIGINT NOT NULL, account TEXT NOT NULL,
     region TEXT NOT NULL, resource_type TEXT NOT NULL, state TEXT NOT NULL, category TEXT NOT NULL,
