@@ -25,7 +25,12 @@ EVERY_ACCOUNT: Final = "*"
 STAYS_VISIBLE: Final = timedelta(days=30)
 """How long an ended job stays in the view of an organization that trusts AWS Backup no longer."""
 
-_WAS_MONITORED = text("SELECT 1 FROM job WHERE monitored_by = :organization LIMIT 1")
+_WAS_MONITORED = text("""
+    SELECT 1 FROM job_count
+     WHERE level = 'organization' AND kind IN ('BACKUP', 'COPY', 'RESTORE') AND monitored_by = :organization
+     UNION ALL
+    SELECT 1 FROM job_count_delta WHERE monitored_by = :organization
+     LIMIT 1""")
 
 
 class NoSuchViewError(DeniedError):
