@@ -67,6 +67,7 @@ _PROTECTED = """
 _LAST_RESTORE = text(
     "SELECT created_at, started_at, completed_at, recovery_point_arn FROM job WHERE kind = 'RESTORE' "
     "AND account = :account AND region = :region AND resource_arn = :arn AND state = 'COMPLETED' "
+    "AND completed_at IS NOT NULL "  # said for the index of ended jobs
     "ORDER BY created_at DESC, id DESC LIMIT 1"
 )
 
