@@ -85,17 +85,15 @@ def _statements(grant: Grant) -> list[dict[str, Any]]:
         condition["StringEquals"] = {f"kms:EncryptionContext:{key}": value for key, value in pairs.items()}
     if grant.equals:
         condition["ForAllValues:StringEquals"] = {"kms:EncryptionContextKeys": sorted(grant.equals)}
-    found = [_allow(grant, grant.grantee, uses, condition)] if uses else []
+    found = [_allow(f"grant{grant.id}", grant.grantee, uses, condition)] if uses else []
     if "DescribeKey" in grant.operations:
-        found.append(_allow(grant, grant.grantee, ["kms:DescribeKey"], {}))
+        found.append(_allow(f"describe{grant.id}", grant.grantee, ["kms:DescribeKey"], {}))
     return found
 
 
-def _allow(
-    grant: Grant, principal: str, actions: list[str], condition: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
+def _allow(sid: str, principal: str, actions: list[str], condition: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {
-        "Sid": f"grant {grant.id}",
+        "Sid": sid,
         "Effect": "Allow",
         "Principal": {"AWS": principal},
         "Action": actions,
