@@ -5,13 +5,20 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 from sqlalchemy import text
 from tests.running import Running, eventually
 
+from holdfast.core.clock import SystemMachineTime
 from holdfast.database.connection import Database
 from holdfast.trail.reads import Reads
 from holdfast.trail.service import Decision, Entry
+from holdfast.trail.strangers import Refused, Strangers
+from holdfast.wire.application import Application
+from holdfast.wire.message import HttpRequest
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -77,6 +84,44 @@ def test_who_looked_at_what_is_in_the_trail(dev: Running) -> None:
     assert (event["ReadOnly"], key in event["CloudTrailEvent"]) == ("true", True)
     assert "GetKeyPolicy" in {each["EventName"] for each in events(dev, ReadOnly="true")}
     assert {each["EventName"] for each in events(dev, ReadOnly="false")} == {"CreateKey"}
+
+
+class Nobody:
+    """A backend that knows no key."""
+
+    def credential(self, access_key_id: str, session_token: str | None) -> None:
+        return None
+
+    def invoke(self, received: object, principal: object, parameters: object) -> None:
+        raise AssertionError("nobody comes this far")
+
+
+def test_the_server_tells_of_every_request_that_it_refuses_unknown() -> None:
+    told: list[Refused] = []
+    application = Application(Nobody(), machine_time=SystemMachineTime(), strangers=told.append)
+    request = AWSRequest("POST", "http://localhost/", {"X-Amz-Target": "TrentService.ListKeys"}, b"{}")
+    SigV4Auth(Credentials("AKIAUNKNOWN", "x"), "kms", "eu-north-1").add_auth(request)
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    for given in ({**headers, "host": "localhost"}, {}):
+        application.answer(HttpRequest("POST", "/", "", given, b"{}", "127.0.0.1"), "request")
+    application.close()
+    assert [(each.flaw, each.access_key_id) for each in told] == [("unknown key", "AKIAUNKNOWN"), ("missing", "")]
+
+
+def test_who_is_not_known_is_counted_with_a_few_examples(sqlite_database: Database) -> None:
+    strangers = Strangers()
+    for number in range(9):
+        strangers.note(Refused("mismatch", "127.0.0.1", f"AKIA{number}", "/"))
+
+    def write(at: float) -> int:
+        return strangers.write(sqlite_database, account="1" * 12, region="eu-north-1", now=NOW, monotonic=at)
+
+    assert write(0.0) == 9
+    strangers.note(Refused("missing", "127.0.0.1", "", "/"))
+    assert (write(59.0), write(60.0), write(200.0)) == (0, 1, 0)
+    with sqlite_database.reading() as tx:
+        first = tx.execute(text("SELECT parameters FROM audit_entry ORDER BY id LIMIT 1")).scalar_one()
+    assert first.count("AKIA") == 5
 
 
 def test_secrets_never_reach_the_trail(dev: Running) -> None:

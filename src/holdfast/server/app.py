@@ -35,6 +35,7 @@ from holdfast.server.upkeep import keep_keys
 from holdfast.trail.model import TrailKey
 from holdfast.trail.reads import Reads
 from holdfast.trail.sealing import DIRECTORY, Sealer
+from holdfast.trail.strangers import Strangers
 from holdfast.vault.custody import Custody
 from holdfast.vault.storage import Below, open_storage
 from holdfast.wire.application import Application, Route
@@ -63,6 +64,7 @@ class Holdfast:
     supervisor: Supervisor
     sealer: Sealer
     reads: Reads
+    strangers: Strangers
     operator: str
     """The account of whoever runs the installation; empty where there is none yet."""
     state_keeper: StateKeeper | None
@@ -109,15 +111,13 @@ class Holdfast:
         return tick(self.instance.database, now=self.instance.clock.now())
 
     def keep_trail(self) -> None:
-        """Write down the reads that wait, and seal what is not sealed."""
+        """Write down the reads and the refusals that wait, and seal what is not sealed."""
         instance = self.instance
-        while self.reads.write(
-            instance.database,
-            account=self.operator,
-            region=instance.settings.default_region,
-            now=instance.clock.now(),
-        ):
+        database, region, now = instance.database, instance.settings.default_region, instance.clock.now()
+        while self.reads.write(database, account=self.operator, region=region, now=now):
             pass
+        monotonic = instance.machine.monotonic()
+        self.strangers.write(database, account=self.operator, region=region, now=now, monotonic=monotonic)
         self.sealer.run()
 
     def _handle_news(self) -> int:
@@ -171,11 +171,12 @@ def assemble(
         executor=executor,
     )
     authorizer = Authorizer(instance)
-    reads = Reads()
+    reads, strangers = Reads(), Strangers()
     application = Application(
         Dispatcher(instance, authorizer, HANDLERS, reads),
         machine_time=machine,
         settings=DoorSettings(is_region=settings.regions.__contains__, default_region=settings.default_region),
+        strangers=strangers.note,
         routes={"/_holdfast/health": _health(instance), "/_holdfast/": _unknown},
     )
     application.add_route("/_holdfast/signin", partial(sign_in, instance), own_pages=True)
@@ -190,7 +191,7 @@ def assemble(
         )
     housekeeper = Housekeeper(database, custody, machine)
     return Holdfast(
-        instance, custody, housekeeper, supervisor, sealer, reads, operator, keeper, authorizer, application
+        instance, custody, housekeeper, supervisor, sealer, reads, strangers, operator, keeper, authorizer, application
     )
 
 

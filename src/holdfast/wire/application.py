@@ -18,6 +18,7 @@ from holdfast.access.model.web_identity import InvalidIdentityTokenError
 from holdfast.core.arn import partition_of
 from holdfast.core.clock import MachineTime
 from holdfast.core.errors import DeniedError
+from holdfast.trail.strangers import Refused
 from holdfast.wire.attempts import FailedAttempts
 from holdfast.wire.aws_json import JsonProtocol
 from holdfast.wire.call import Received
@@ -124,8 +125,11 @@ class Application:
         machine_time: MachineTime,
         settings: Settings | None = None,
         routes: Mapping[str, Route] | None = None,
+        strangers: Callable[[Refused], None] | None = None,
     ) -> None:
+        """Take the backend; `strangers` is told of every request that is refused before it is known whose it is."""
         self._backend = backend
+        self._strangers = strangers
         self._machine_time = machine_time
         self._settings = settings or Settings()
         self._routes: dict[str, tuple[Route, bool]] = {}
@@ -224,6 +228,9 @@ class Application:
             principal = self._principal(request, signature)
             return self._carry_out(request, request_id, protocol, signature, principal)
         except Exception as error:
+            if isinstance(error, SignatureError) and self._strangers is not None:
+                key_id = signature.access_key_id if isinstance(signature, Signature) else ""
+                self._strangers(Refused(error.flaw.value, request.source_ip, key_id[:128], request.path[:200]))
             told = error_reply(protocol.service, error)
             if told is None:
                 log.exception("call.failed", request=request_id, method=request.method, path=request.path[:200])
