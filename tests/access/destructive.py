@@ -314,6 +314,7 @@ TABLE: Final = (
         "PutBackupVaultNotifications",
         on_vault(SNSTopicArn=f"arn:aws:sns:{REGION}:{MEMBER}:topic", BackupVaultEvents=["BACKUP_JOB_FAILED"]),
     ),
+    Destructive("holdfast", "PutVaultDeletionDelay", on_vault(Days=8)),
     Destructive("backup", "StopBackupJob", on_everything(BackupJobId=new_uuid())),
     Destructive("backup", "UntagResource", _tagged_vault),
     Destructive("backup", "UpdateBackupPlan", on_plan(BackupPlan=_PLAN)),
@@ -417,6 +418,8 @@ EXCEPTIONS: Final[Mapping[tuple[str, str], str]] = {
     ("holdfast", "DeleteSiteGrant"): "the handler lets the management account only",
     ("holdfast", "UpdateAccountNames"): "the handler lets the management account only",
     ("holdfast", "PutResource"): "names its resource by what it is, not by the ARN that it gives it",
+    ("holdfast", "ReleaseDeletion"): "the handler lets the account that runs the installation only",
+    ("holdfast", "UndeleteRecoveryPoint"): "brings back what was deleted, and takes nothing away",
     ("holdfast", "DeleteResource"): "forgets a resource, whose recovery points stay",
     ("iam", "ChangePassword"): "a user's own password, for which the old one is needed",
     (

@@ -20,6 +20,7 @@ from tests.running import (
     environment,
     found_organization,
     join,
+    make_role,
     started,
 )
 
@@ -173,6 +174,31 @@ def test_the_guide_to_who_can_delete(desk: Desk) -> None:
     who, why = (desk.typed(code, **ours) for code in blocks_of(guide, "sh"))
     assert f"arn:aws:iam::{MANAGEMENT}:root" in who
     assert json.loads(why)
+
+
+def test_the_guide_to_keeping_what_nobody_may_delete(desk: Desk) -> None:
+    guide = "docs/how-to/keep-what-nobody-may-delete.md"
+    locking, holding, releasing, undeleting, delaying, guarding = blocks_of(guide, "sh")
+    with started("dev", desk.top / "kept") as server:
+        backup = server.client("backup")
+        backup.create_backup_vault(BackupVaultName="Vault")
+        us = Member(server, MANAGEMENT, server.credentials)
+        resource = us.register("kept", us.sandbox)
+        us.ended(us.back_up(resource, BackupVaultName="Vault", IamRoleArn=make_role(us, "Backups")))
+        (point,) = us.points("Vault")
+        arn = point["RecoveryPointArn"]
+        ours = {"aws holdfast": "AWS_DATA_PATH=$(holdfast models) aws holdfast", "POINT_ARN": arn}
+        typing = Desk(server, desk.shop, desk.top).typed
+        assert '"Locked": true' in typing(locking)
+        dates = {"2026-01-01": "2000-01-01", "2027-01-01": "2100-01-01"}
+        hold = json.loads(typing(holding, **dates))["LegalHoldId"]
+        typing(releasing, HOLD_ID=hold)
+        backup.delete_backup_vault_lock_configuration(BackupVaultName="Vault")
+        backup.delete_recovery_point(BackupVaultName="Vault", RecoveryPointArn=arn)
+        assert '"KeptUntil"' in typing(undeleting, **ours)
+        assert [each["RecoveryPointArn"] for each in us.points("Vault")] == [arn]
+        assert '"Days": 30' in typing(delaying, **ours)
+        assert '"Stopped": false' in typing(guarding, **ours)
 
 
 def test_the_guide_to_signing_in(desk: Desk) -> None:

@@ -79,7 +79,7 @@ def test_what_was_to_be_done_is_judged_again_after_catching_up(database: Databas
     with database.transaction() as tx, pytest.raises(UnknownPointError):
         recorded(tx, custody, lambda: service.delete_point(tx, custody, vault, point.arn, now=NOON + DAY))
     with database.transaction() as tx:
-        service.bring_back_point(tx, custody, vault, point.arn, now=NOON)
+        service.bring_back_point(tx, custody, account=ACCOUNT, region=REGION, arn=point.arn, now=NOON)
     assert len(records(database, custody, vault)) == 5
 
 

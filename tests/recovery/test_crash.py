@@ -237,7 +237,7 @@ class Player:
             case ("delete", _) if arn is not None:
                 service.delete_point(tx, self.custody, vault, arn, **given)
             case ("bring back", _) if arn is not None:
-                service.bring_back_point(tx, self.custody, vault, arn, **given)
+                service.bring_back_point(tx, self.custody, **PLACE, arn=arn, **given)
             case ("lifecycle", _, days) if arn is not None:
                 wanted = Lifecycle(delete_after_days=days)
                 service.update_lifecycle(tx, self.custody, vault, arn, wanted, **given)

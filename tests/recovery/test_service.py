@@ -150,7 +150,7 @@ def test_a_deleted_point_is_hidden_and_can_be_brought_back(database: Database, c
             service.get_point(tx, ACCOUNT, REGION, point.arn)
         with pytest.raises(UnknownPointError):
             service.delete_point(tx, custody, vault, point.arn, now=NOON)
-        service.bring_back_point(tx, custody, vault, point.arn, now=NOON)
+        service.bring_back_point(tx, custody, account=ACCOUNT, region=REGION, arn=point.arn, now=NOON)
     assert listed(database, vault) == [point]
     assert kinds(custody, vault)[-2:] == ["point-deleted", "point-brought-back"]
 
@@ -161,8 +161,8 @@ def test_a_point_brought_back_after_its_end_is_kept_until_somebody_decides(
     vault = a_vault(sqlite_database, custody)
     point = back_up(sqlite_database, custody, vault).point
     with sqlite_database.transaction() as tx:
-        service.delete_point(tx, custody, vault, point.arn, now=NOON)
-        back = service.bring_back_point(tx, custody, vault, point.arn, now=NOON + 36 * DAY)
+        service.delete_point(tx, custody, vault, point.arn, now=NOON + 34 * DAY)
+        back = service.bring_back_point(tx, custody, account=ACCOUNT, region=REGION, arn=point.arn, now=NOON + 36 * DAY)
     assert (back.delete_at, back.lifecycle.delete_after_days, back.status) == (None, None, Status.COMPLETED)
 
 

@@ -14,6 +14,9 @@ from holdfast.core.ids import new_uuid
 from holdfast.database.connection import Database
 from holdfast.key.model import KeyDisabledError
 from holdfast.key.service import create_key, set_enabled
+from holdfast.recovery import service as recovery
+from holdfast.recovery import store as points
+from holdfast.recovery.history import History
 from holdfast.vault import ledger, service, store
 from holdfast.vault.custody import Custody
 from holdfast.vault.keys import InvalidKeyError
@@ -287,13 +290,49 @@ def test_a_change_of_an_access_policy_binds_the_next_request(sqlite_database: Da
     assert version() > before
 
 
-def test_the_deletion_delay_only_grows(sqlite_database: Database, custody: Custody) -> None:
+def test_a_longer_deletion_delay_holds_at_once_and_for_what_is_deleted_already(
+    database: Database, custody: Custody
+) -> None:
+    vault = a_vault(database, custody)
+    point = back_up(database, custody, vault).point
+    with database.transaction() as tx:
+        recovery.delete_point(tx, custody, vault, point.arn, now=NOON)
+        service.put_deletion_delay(tx, custody, **PLACE, delay=30 * DAY, now=NOON + DAY)
+        kept = points.find_point_by_id(tx, point.id)
+    assert kept is not None
+    assert kept.purge_at == NOON + 30 * DAY
+    told = History(vault.id).take_all(records_of(database, custody, vault))
+    assert (told.deletion_delay, told.points[point.id].purge_at) == (vault_of(database).deletion_delay, kept.purge_at)
+
+
+def test_a_shorter_deletion_delay_waits_until_the_present_one_has_passed(database: Database, custody: Custody) -> None:
+    vault = a_vault(database, custody)
+    with database.transaction() as tx:
+        service.put_deletion_delay(tx, custody, **PLACE, delay=DAY, now=NOON)
+    delay = vault_of(database).deletion_delay
+    assert delay.at(NOON + 7 * DAY - timedelta(seconds=1)) == 7 * DAY
+    assert delay.at(NOON + 7 * DAY) == DAY
+    assert History(vault.id).take_all(records_of(database, custody, vault)).deletion_delay == delay
+    with database.transaction() as tx:
+        service.put_deletion_delay(tx, custody, **PLACE, delay=7 * DAY, now=NOON + 3 * DAY)
+    assert vault_of(database).deletion_delay.at(NOON + 400 * DAY) == 7 * DAY
+
+
+def test_a_locked_vaults_deletion_delay_is_not_lowered(sqlite_database: Database, custody: Custody) -> None:
     a_vault(sqlite_database, custody)
+    lock: dict[str, Any] = {"min_retention_days": None, "max_retention_days": None, "changeable_for_days": None}
     with sqlite_database.transaction() as tx:
-        service.raise_deletion_delay(tx, custody, **PLACE, delay=30 * DAY, now=NOON)
-        with pytest.raises(service.DeletionDelayError, match="30 days"):
-            service.raise_deletion_delay(tx, custody, **PLACE, delay=29 * DAY, now=NOON)
-    assert vault_of(sqlite_database).deletion_delay == 30 * DAY
+        service.put_lock(tx, custody, **PLACE, **lock, now=NOON)
+        with pytest.raises(VaultLockedError, match="7 days"):
+            service.put_deletion_delay(tx, custody, **PLACE, delay=DAY, now=NOON)
+        service.put_deletion_delay(tx, custody, **PLACE, delay=8 * DAY, now=NOON)
+
+
+@pytest.mark.parametrize("days", [0, 36_501])
+def test_a_deletion_delay_that_cannot_be_is_refused(sqlite_database: Database, custody: Custody, days: int) -> None:
+    a_vault(sqlite_database, custody)
+    with sqlite_database.transaction() as tx, pytest.raises(InvalidVaultError, match="1 to 36500 days"):
+        service.put_deletion_delay(tx, custody, **PLACE, delay=days * DAY, now=NOON)
 
 
 @pytest.mark.parametrize(

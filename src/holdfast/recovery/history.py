@@ -12,7 +12,7 @@ from holdfast.recovery.model import (
     lifecycle_from_body,
     point_from_body,
 )
-from holdfast.vault.model import DELETION_DELAY_DAYS, Lock, Vault
+from holdfast.vault.model import DeletionDelay, Lock, Lowering, Vault
 from holdfast.vault.records import Head, Kind, Record, Written
 
 
@@ -36,7 +36,7 @@ class History:
     policy: str | None = None
     tags: dict[str, dict[str, str]] = field(default_factory=dict)
     """By ARN: of the vault and of its points."""
-    deletion_delay: timedelta = timedelta(days=DELETION_DELAY_DAYS)
+    deletion_delay: DeletionDelay = field(default_factory=DeletionDelay)
     deleted_at: datetime | None = None
     repositories: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     points: dict[str, RecoveryPoint] = field(default_factory=dict)
@@ -98,18 +98,20 @@ class History:
         match record.kind:
             case Kind.VAULT_CREATED:
                 self.created = body
-                self.deletion_delay = timedelta(days=body["deletion_delay_days"])
+                self.deletion_delay = DeletionDelay(timedelta(days=body["deletion_delay_days"]))
                 self.tags[body["arn"]] = dict(body["tags"])
             case Kind.VAULT_DELETED:
                 self.deleted_at = datetime.fromisoformat(body["deleted_at"])
                 self.policy = None
                 self.tags.pop((self.created or {}).get("arn", ""), None)
+            case Kind.VAULT_BROUGHT_BACK:
+                self.deleted_at = None
             case Kind.POLICY_PUT:
                 self.policy = body["policy"]
             case Kind.TAGS_PUT:
                 self.tags[body["arn"]] = dict(body["tags"])
             case Kind.DELETION_DELAY_PUT:
-                self.deletion_delay = timedelta(days=body["days"])
+                self._put_delay(body)
             case Kind.LOCK_PUT:
                 self.lock = Lock(
                     body["min_retention_days"], body["max_retention_days"], instant_from_body(body["lock_at"])
@@ -154,6 +156,15 @@ class History:
         self.points[point.id] = point
         self.gone.discard(point.id)
         self.tags[point.arn] = dict(body["tags"])
+
+    def _put_delay(self, body: Mapping[str, Any]) -> None:
+        lowered_at = instant_from_body(body["lowered_at"])
+        lowering = None if lowered_at is None else Lowering(timedelta(days=body["lowered_days"]), lowered_at)
+        self.deletion_delay = DeletionDelay(timedelta(days=body["days"]), lowering)
+        for point in list(self.points.values()):
+            if point.deleted_at is not None and point.purge_at is not None:
+                kept_until = max(point.purge_at, point.deleted_at + self.deletion_delay.present)
+                self.points[point.id] = replace(point, purge_at=kept_until)
 
     def _change(self, point_id: str, change: Callable[[RecoveryPoint], RecoveryPoint]) -> None:
         point = self.points.get(point_id)

@@ -196,21 +196,22 @@ class Housekeeper:
                 if point.id in history.gone:
                     continue
                 with self.database.transaction() as tx:
-                    if store.jobs_using(tx, point) or store.find_point_by_id(tx, point.id) != point:
+                    if store.jobs_using(tx, point) or not store.begin_purge(tx, point, now=now):
                         continue
                     ledger.write(tx, self.custody, vault, Kind.POINT_PURGED, {"point": point.id}, at=now)
             fresh = self._history(vault, done)
-            going = [point for point in points if fresh is not None and point.id in fresh.gone]
+            going = {point.id: point for point in points if fresh is not None and point.id in fresh.gone}
             with self.database.reading() as tx:
-                shared = {point.snapshot_id for point in store.points_of_vault(tx, vault.id) if point not in going}
-            repository.forget(sorted({point.snapshot_id for point in going} - shared))
+                every = store.points_of_vault(tx, vault.id)
+            shared = {point.snapshot_id for point in every if point.id not in going}
+            repository.forget(sorted({point.snapshot_id for point in going.values()} - shared))
             self._clean.discard(repository_id)
         except HoldfastError as error:
             done.trouble[vault.arn] = str(error)
             log.warning("points.not_purged", vault=vault.arn, error=str(error))
             return
         with self.database.transaction() as tx:
-            for point in going:
+            for point in going.values():
                 store.remove_point(tx, point.id)
                 vaults.replace_tags(tx, {}, account=point.account, region=point.region, arn=point.arn)
         done.purged += len(going)
@@ -275,7 +276,7 @@ class Housekeeper:
                 vault
                 for vault in vaults.every_vault(tx)
                 if vault.deleted_at is not None
-                and vault.deleted_at + vault.deletion_delay <= now
+                and vault.deleted_at + vault.deletion_delay.present <= now
                 and not store.points_of_vault(tx, vault.id)
             ]
         for vault in gone:

@@ -68,6 +68,8 @@ class StorageClass(StrEnum):
 
     WARM = "WARM"
     COLD = "COLD"
+    DELETED = "DELETED"
+    """On its way out: it can't be brought back any more."""
 
 
 class BlockerKind(StrEnum):

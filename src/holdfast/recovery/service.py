@@ -34,6 +34,7 @@ from holdfast.vault.custody import Custody
 from holdfast.vault.ledger import CatalogueBehindError
 from holdfast.vault.model import UnknownVaultError, Vault, refuse_retention
 from holdfast.vault.records import Kind
+from holdfast.vault.service import bring_back_vault
 
 
 class UnprotectedResourceError(UnknownPointError):
@@ -224,11 +225,12 @@ def hide_point(
     tx: sa.Connection, custody: Custody, vault: Vault, point: RecoveryPoint, *, why: str, now: datetime
 ) -> RecoveryPoint:
     """Hide a recovery point that nothing keeps, with its record written first."""
-    hidden = replace(point, status=Status.DELETING, deleted_at=now, purge_at=now + vault.deletion_delay)
+    purge_at = now + vault.deletion_delay.at(now)
+    hidden = replace(point, status=Status.DELETING, deleted_at=now, purge_at=purge_at)
     body = {
         "point": point.id,
         "deleted_at": now.isoformat(),
-        "purge_at": (now + vault.deletion_delay).isoformat(),
+        "purge_at": purge_at.isoformat(),
         "why": why,
     }
     ledger.write(tx, custody, vault, Kind.POINT_DELETED, body, at=now)
@@ -236,18 +238,28 @@ def hide_point(
     return hidden
 
 
-def bring_back_point(tx: sa.Connection, custody: Custody, vault: Vault, arn: str, *, now: datetime) -> RecoveryPoint:
-    """Show a hidden recovery point again.
+def bring_back_point(
+    tx: sa.Connection, custody: Custody, *, account: str, region: str, arn: str, now: datetime
+) -> RecoveryPoint:
+    """Show a hidden recovery point again, and with it its vault, if that was deleted since.
+
+    One whose lifecycle is over is kept for good then, until somebody gives it another.
 
     Raises:
-        UnknownPointError: there is none, or its data is gone.
+        UnknownPointError: there is none, or its data has begun to go.
         PointBusyError: it is not hidden.
+        VaultExistsError: its vault was deleted, and another one has its name.
     """
-    point = store.find_point(tx, account=vault.account, region=vault.region, arn=arn)
-    if point is None or point.vault_id != vault.id:
-        raise UnknownPointError(f"Backup vault {vault.name} has no recovery point {arn}, and none that was deleted")
+    point = store.find_point(tx, account=account, region=region, arn=arn)
+    vault = None if point is None else vaults.find_vault_by_id(tx, point.vault_id)
+    if point is None or vault is None:
+        raise UnknownPointError(f"account {account} has no recovery point {arn} in {region}, and none that was deleted")
     if point.deleted_at is None:
         raise PointBusyError(f"{arn} is not deleted")
+    if not store.show_again(tx, point.id):
+        raise UnknownPointError(f"the time to bring {arn} back ended on {point.purge_at:%d %B %Y %H:%M} UTC")
+    if vault.deleted_at is not None:
+        vault = bring_back_vault(tx, custody, vault, now=now)
     shown = replace(point, status=Status.COMPLETED, status_message=None, deleted_at=None, purge_at=None)
     if shown.delete_at is not None and shown.delete_at <= now:
         # Its lifecycle is over, and the next expiry would hide it again at once: whoever brought it back decides anew.
@@ -257,6 +269,13 @@ def bring_back_point(tx: sa.Connection, custody: Custody, vault: Vault, arn: str
     ledger.write(tx, custody, vault, Kind.POINT_BROUGHT_BACK, {"point": point.id}, at=now)
     store.update_point(tx, shown)
     return shown
+
+
+def list_hidden(
+    tx: sa.Connection, account: str, region: str, only: PointFilter, *, after: Position | None = None, limit: int
+) -> list[RecoveryPoint]:
+    """Return up to `limit` deleted recovery points of an account that can be brought back, the newest first."""
+    return store.list_hidden(tx, account=account, region=region, only=only, after=after, limit=limit)
 
 
 def update_lifecycle(

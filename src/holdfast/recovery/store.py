@@ -41,6 +41,14 @@ _LATEST_SNAPSHOT = text(
     "SELECT snapshot_id FROM recovery_point WHERE repository_id = :repository_id AND resource_arn = :resource_arn "
     "ORDER BY created_at DESC, id DESC LIMIT 1"
 )
+_SHOW = text(
+    "UPDATE recovery_point SET deleted_at = NULL, purge_at = NULL "
+    "WHERE id = :id AND deleted_at IS NOT NULL AND storage_class <> 'DELETED'"
+)
+_BEGIN_PURGE = text(
+    "UPDATE recovery_point SET storage_class = 'DELETED' "
+    "WHERE id = :id AND deleted_at = :deleted_at AND purge_at = :purge_at AND purge_at <= :now"
+)
 _RESTORED = text("UPDATE recovery_point SET last_restored_at = :at WHERE id = :id")
 
 _IN_USE = text(
@@ -115,8 +123,9 @@ _HOLD_VAULTS = text(
 
 @dataclass(frozen=True, slots=True)
 class PointFilter:
-    """Which recovery points of a vault a list shows; None: any."""
+    """Which recovery points a list shows; None: any."""
 
+    vault_name: str | None = None
     resource_arn: str | None = None
     resource_type: str | None = None
     plan_id: str | None = None
@@ -149,6 +158,17 @@ def insert_point(tx: sa.Connection, point: RecoveryPoint) -> None:
 def update_point(tx: sa.Connection, point: RecoveryPoint) -> None:
     """Store what may change of a recovery point."""
     tx.execute(_UPDATE, _row(point))
+
+
+def show_again(tx: sa.Connection, point_id: str) -> bool:
+    """Take back that a point is hidden; return False where its data has begun to go, or it is not hidden."""
+    return tx.execute(_SHOW, {"id": point_id}).rowcount == 1
+
+
+def begin_purge(tx: sa.Connection, point: RecoveryPoint, *, now: datetime) -> bool:
+    """Note that a hidden point's data begins to go, unless it was changed since it was read; return whether it does."""
+    values = {"id": point.id, "deleted_at": stamp_or_none(point.deleted_at), "purge_at": stamp_or_none(point.purge_at)}
+    return tx.execute(_BEGIN_PURGE, values | {"now": stamp(now)}).rowcount == 1
 
 
 def remove_point(tx: sa.Connection, point_id: str) -> None:
@@ -205,6 +225,20 @@ def list_by_resource(
     """Return points of a resource in all vaults of an account, the newest first."""
     clauses = ["account = :account", "region = :region", "resource_arn = :resource_arn", "deleted_at IS NULL"]
     values: dict[str, Any] = {"account": account, "region": region, "resource_arn": resource_arn, "limit": limit}
+    return _listed(tx, clauses, values, after)
+
+
+def list_hidden(
+    tx: sa.Connection, *, account: str, region: str, only: PointFilter, after: Position | None, limit: int
+) -> list[RecoveryPoint]:
+    """Return hidden points of an account that can still be brought back, the newest first."""
+    clauses = ["account = :account", "region = :region", "deleted_at IS NOT NULL", "storage_class <> 'DELETED'"]
+    values: dict[str, Any] = {"account": account, "region": region, "limit": limit}
+    for column in ("vault_name", "resource_arn"):
+        wanted = getattr(only, column)
+        if wanted is not None:
+            clauses.append(f"{column} = :{column}")
+            values[column] = wanted
     return _listed(tx, clauses, values, after)
 
 

@@ -6,10 +6,10 @@ Reference, PutBackupVaultLockConfiguration.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Final, Self
 
 from holdfast.core.errors import (
     AlreadyExistsError,
@@ -23,6 +23,8 @@ from holdfast.core.errors import (
 LONGEST_RETENTION_DAYS: Final = 36_500
 SHORTEST_GRACE_DAYS: Final = 3
 DELETION_DELAY_DAYS: Final = 7
+SHORTEST_DELETION_DELAY_DAYS: Final = 1
+"""So that there is always a time to bring a deleted recovery point back in."""
 MOST_VAULTS: Final = 300
 MANAGED_KEY_ALIAS: Final = "alias/aws/backup"
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{2,50}")
@@ -93,6 +95,42 @@ class Lock:
 
 
 @dataclass(frozen=True, slots=True)
+class Lowering:
+    """A shorter deletion delay that was asked for, and the instant from which it holds."""
+
+    delay: timedelta
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionDelay:
+    """For how long a vault keeps deleted recovery points; it is made shorter only after it has passed itself."""
+
+    present: timedelta = timedelta(days=DELETION_DELAY_DAYS)
+    lowering: Lowering | None = None
+
+    def at(self, now: datetime) -> timedelta:
+        """Return the delay that holds at `now`."""
+        return self.lowering.delay if self.lowering is not None and self.lowering.at <= now else self.present
+
+    def changed(self, wanted: timedelta, *, now: datetime) -> Self:
+        """Return what holds once `wanted` was asked for: a longer delay at once, a shorter one when this has passed.
+
+        Raises:
+            InvalidVaultError: it is no number of days that may be.
+        """
+        if not SHORTEST_DELETION_DELAY_DAYS <= wanted.days <= LONGEST_RETENTION_DAYS:
+            raise InvalidVaultError(
+                f"a vault keeps deleted recovery points for {SHORTEST_DELETION_DELAY_DAYS} to "
+                f"{LONGEST_RETENTION_DAYS} days, not for {wanted.days}"
+            )
+        present = self.at(now)
+        if wanted >= present:
+            return replace(self, present=wanted, lowering=None)
+        return replace(self, present=present, lowering=Lowering(wanted, now + present))
+
+
+@dataclass(frozen=True, slots=True)
 class Vault:
     """A place for recovery points, in one account and region; it lies on the storage that it was created on."""
 
@@ -107,7 +145,7 @@ class Vault:
     created_at: datetime
     lock: Lock | None = None
     policy: str | None = None
-    deletion_delay: timedelta = timedelta(days=DELETION_DELAY_DAYS)
+    deletion_delay: DeletionDelay = field(default_factory=DeletionDelay)
     notifications: Mapping[str, object] | None = None
     deleted_at: datetime | None = None
 

@@ -43,6 +43,7 @@ class Kind(StrEnum):
 
     VAULT_CREATED = "vault-created"
     VAULT_DELETED = "vault-deleted"
+    VAULT_BROUGHT_BACK = "vault-brought-back"
     POLICY_PUT = "policy-put"
     TAGS_PUT = "tags-put"
     DELETION_DELAY_PUT = "deletion-delay-put"

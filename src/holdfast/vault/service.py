@@ -12,12 +12,13 @@ from holdfast.access.model.document import DocumentKind, parse_document
 from holdfast.access.store import raise_access_version
 from holdfast.access.tag import check_tags
 from holdfast.core.arn import Arn, InvalidArnError
-from holdfast.core.errors import InvalidInputError, InvalidStateError, NotFoundError
+from holdfast.core.errors import InvalidInputError, NotFoundError
 from holdfast.core.ids import new_uuid
 from holdfast.vault import keys, ledger, store
 from holdfast.vault.custody import Custody
 from holdfast.vault.model import (
     MOST_VAULTS,
+    DeletionDelay,
     HiddenVaultError,
     InvalidVaultError,
     Lock,
@@ -25,6 +26,7 @@ from holdfast.vault.model import (
     Vault,
     VaultExistsError,
     VaultLimitError,
+    VaultLockedError,
     new_lock,
     refuse_bad_name,
     refuse_bad_request_id,
@@ -43,10 +45,6 @@ class NoPolicyError(NotFoundError):
 
 class InvalidAccessPolicyError(InvalidInputError):
     """A vault's access policy makes no sense, or grants what a vault never grants to others."""
-
-
-class DeletionDelayError(InvalidStateError):
-    """A vault's deletion delay is not lowered while it protects something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,23 +276,50 @@ def put_notifications(
     store.update_vault(tx, replace(vault, notifications=notifications))
 
 
-def raise_deletion_delay(
+def put_deletion_delay(
     tx: sa.Connection, custody: Custody, *, account: str, region: str, name: str, delay: timedelta, now: datetime
-) -> None:
-    """Keep hidden recovery points of a vault for longer before they are gone.
+) -> DeletionDelay:
+    """Set for how long a vault keeps deleted recovery points, those that are deleted already too.
+
+    A longer delay holds at once, a shorter one when the present one has passed, and never shortens what a point that
+    is deleted already was given.
 
     Raises:
         UnknownVaultError: there is no such vault.
-        DeletionDelayError: it would become shorter.
+        InvalidVaultError: it is no number of days that may be.
+        VaultLockedError: the vault is locked, and the delay would become shorter.
     """
     vault = get_vault(tx, account=account, region=region, name=name)
-    if delay < vault.deletion_delay:
-        raise DeletionDelayError(
-            f"backup vault {name} keeps deleted recovery points for {vault.deletion_delay.days} days; that is only "
-            "made longer"
+    changed = vault.deletion_delay.changed(delay, now=now)
+    if changed.lowering is not None and vault.is_locked:
+        raise VaultLockedError(
+            f"Backup vault {name} is locked: it keeps deleted recovery points for {changed.present.days} days, and "
+            "that is only made longer"
         )
-    ledger.write(tx, custody, vault, Kind.DELETION_DELAY_PUT, {"days": delay.days}, at=now)
-    store.update_vault(tx, replace(vault, deletion_delay=delay))
+    ledger.write(tx, custody, vault, Kind.DELETION_DELAY_PUT, delay_body(changed), at=now)
+    store.update_vault(tx, replace(vault, deletion_delay=changed))
+    store.keep_hidden_for(tx, vault.id, changed.present)
+    return changed
+
+
+def bring_back_vault(tx: sa.Connection, custody: Custody, vault: Vault, *, now: datetime) -> Vault:
+    """Bring a deleted vault back under its name, with its lock and without its access policy, tags and notifications.
+
+    Raises:
+        VaultExistsError: another vault has its name now.
+    """
+    taken = store.find_vault(tx, account=vault.account, region=vault.region, name=vault.name)
+    if taken is not None:
+        raise VaultExistsError(
+            f"Backup vault {vault.name} was deleted, and another one has its name now; delete that one first",
+            arn=taken.arn,
+            creator_request_id=taken.creator_request_id,
+        )
+    shown = replace(vault, deleted_at=None)
+    ledger.write(tx, custody, vault, Kind.VAULT_BROUGHT_BACK, {}, at=now)
+    store.update_vault(tx, shown)
+    raise_access_version(tx)
+    return shown
 
 
 def refuse_bad_access_policy(policy: str, *, account: str) -> None:
@@ -339,8 +364,18 @@ def created_body(vault: Vault, key: Mapping[str, Any], tags: Mapping[str, str]) 
         "key": key,
         "creator_request_id": vault.creator_request_id,
         "created_at": vault.created_at.isoformat(),
-        "deletion_delay_days": vault.deletion_delay.days,
+        "deletion_delay_days": vault.deletion_delay.present.days,
         "tags": dict(tags),
+    }
+
+
+def delay_body(delay: DeletionDelay) -> dict[str, Any]:
+    """Return what a record of a deletion delay says."""
+    lowering = delay.lowering
+    return {
+        "days": delay.present.days,
+        "lowered_days": None if lowering is None else lowering.delay.days,
+        "lowered_at": None if lowering is None else lowering.at.isoformat(),
     }
 
 

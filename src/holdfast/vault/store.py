@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from holdfast.access.tag import clear_tags, put_tags
 from holdfast.database.values import FOREVER, from_json, instant, instant_or_none, stamp, stamp_or_none, to_json
-from holdfast.vault.model import Lock, Vault
+from holdfast.vault.model import DeletionDelay, Lock, Lowering, Vault
 from holdfast.vault.records import START, Head
 
 _UNUSABLE_KEY = text("""
@@ -40,12 +40,14 @@ class RepositoryRow:
 
 _VAULT_COLUMNS = (
     "id, account, region, name, arn, storage, key_arn, creator_request_id, policy, min_retention_days, "
-    "max_retention_days, locked, lock_at, deletion_delay_days, notifications, created_at, deleted_at"
+    "max_retention_days, locked, lock_at, deletion_delay_days, lowered_delay_days, lowered_at, notifications, "
+    "created_at, deleted_at"
 )
 _INSERT = text(
     f"INSERT INTO vault ({_VAULT_COLUMNS}, record_sequence, record_hash) VALUES (:id, :account, :region, :name, :arn, "
     ":storage, :key_arn, :creator_request_id, :policy, :min_retention_days, :max_retention_days, :locked, :lock_at, "
-    ":deletion_delay_days, :notifications, :created_at, :deleted_at, :sequence, :digest)"
+    ":deletion_delay_days, :lowered_delay_days, :lowered_at, :notifications, :created_at, :deleted_at, :sequence, "
+    ":digest)"
 )
 _BY_NAME = text(
     f"SELECT {_VAULT_COLUMNS} FROM vault "
@@ -61,8 +63,13 @@ _NUMBER = text(f"SELECT count(*) FROM vault WHERE account = :account AND region 
 _UPDATE = text(
     "UPDATE vault SET policy = :policy, min_retention_days = :min_retention_days, "
     "max_retention_days = :max_retention_days, locked = :locked, lock_at = :lock_at, "
-    "deletion_delay_days = :deletion_delay_days, notifications = :notifications, deleted_at = :deleted_at "
+    "deletion_delay_days = :deletion_delay_days, lowered_delay_days = :lowered_delay_days, lowered_at = :lowered_at, "
+    "notifications = :notifications, deleted_at = :deleted_at "
     "WHERE id = :id"
+)
+_KEEP_HIDDEN = text(
+    "UPDATE recovery_point SET purge_at = deleted_at + :delay "
+    "WHERE vault_id = :id AND deleted_at IS NOT NULL AND purge_at < deleted_at + :delay"
 )
 _POINTS = text(
     "SELECT vault_id, count(*) AS points FROM recovery_point WHERE vault_id IN :ids AND deleted_at IS NULL "
@@ -122,6 +129,11 @@ def insert_vault(tx: sa.Connection, vault: Vault, *, head: Head | None = None) -
 def update_vault(tx: sa.Connection, vault: Vault) -> None:
     """Store what may change of a vault."""
     tx.execute(_UPDATE, _changing(vault))
+
+
+def keep_hidden_for(tx: sa.Connection, vault_id: str, delay: timedelta) -> None:
+    """Keep every point of a vault that is hidden now for at least so long."""
+    tx.execute(_KEEP_HIDDEN, {"id": vault_id, "delay": delay // timedelta(microseconds=1)})
 
 
 def find_vault(tx: sa.Connection, *, account: str, region: str, name: str) -> Vault | None:
@@ -265,6 +277,7 @@ def replace_tags(tx: sa.Connection, tags: Mapping[str, str], *, account: str, re
 
 def _changing(vault: Vault) -> dict[str, Any]:
     lock = vault.lock or Lock()
+    lowering = vault.deletion_delay.lowering
     return {
         "id": vault.id,
         "policy": vault.policy,
@@ -272,7 +285,9 @@ def _changing(vault: Vault) -> dict[str, Any]:
         "max_retention_days": lock.max_retention_days,
         "locked": vault.lock is not None,
         "lock_at": stamp_or_none(lock.lock_at),
-        "deletion_delay_days": vault.deletion_delay.days,
+        "deletion_delay_days": vault.deletion_delay.present.days,
+        "lowered_delay_days": None if lowering is None else lowering.delay.days,
+        "lowered_at": None if lowering is None else stamp(lowering.at),
         "notifications": None if vault.notifications is None else to_json(vault.notifications),
         "deleted_at": FOREVER if vault.deleted_at is None else stamp(vault.deleted_at),
     }
@@ -280,6 +295,9 @@ def _changing(vault: Vault) -> dict[str, Any]:
 
 def _vault(row: Any) -> Vault:
     lock = Lock(row.min_retention_days, row.max_retention_days, instant_or_none(row.lock_at)) if row.locked else None
+    lowering = None
+    if row.lowered_at is not None:
+        lowering = Lowering(timedelta(days=row.lowered_delay_days), instant(row.lowered_at))
     return Vault(
         id=row.id,
         account=row.account,
@@ -292,7 +310,7 @@ def _vault(row: Any) -> Vault:
         created_at=instant(row.created_at),
         lock=lock,
         policy=row.policy,
-        deletion_delay=timedelta(days=row.deletion_delay_days),
+        deletion_delay=DeletionDelay(timedelta(days=row.deletion_delay_days), lowering),
         notifications=None if row.notifications is None else from_json(row.notifications),
         deleted_at=instant_or_none(row.deleted_at),
     )

@@ -66,6 +66,13 @@ _OBJECTS: Final = (
 )
 
 
+def _on_backup_vault(action: str) -> Callable[[Scene, Parameters], list[Check]]:
+    """Return the check of one of Holdfast's own actions on a vault of AWS Backup, in the caller's account."""
+    return lambda scene, parameters: [
+        Check(action, scene.arn("backup", f"backup-vault:{parameters['BackupVaultName']}"))
+    ]
+
+
 def _holdfast_rules() -> dict[str, Rule]:
     rules = {}
     for noun, kind, member in _OBJECTS:
@@ -75,11 +82,13 @@ def _holdfast_rules() -> dict[str, Rule]:
         rules[f"List{noun}s"] = reading(on_everything(f"holdfast:List{noun}s"))
     for name in (
         "DescribeAccount",
+        "DescribeDeletionGuard",
         "ExplainAccess",
         "ExplainEffectivePolicy",
         "GetOrganizationTree",
         "LintPolicy",
         "ListAccounts",
+        "ListDeletedRecoveryPoints",
         "ListJobProblems",
         "ListPolicyDistribution",
         "ListStorages",
@@ -89,7 +98,12 @@ def _holdfast_rules() -> dict[str, Rule]:
         "WhoCan",
     ):
         rules[name] = reading(on_everything(f"holdfast:{name}"))
-    for name in ("ImportAccount", "UpdateAccountNames"):
+    rules["UndeleteRecoveryPoint"] = Rule(
+        _named("holdfast:UndeleteRecoveryPoint", "recovery-point", "RecoveryPointArn")
+    )
+    rules["PutVaultDeletionDelay"] = Rule(_on_backup_vault("holdfast:PutVaultDeletionDelay"))
+    rules["DescribeVaultDeletionDelay"] = reading(_on_backup_vault("holdfast:DescribeVaultDeletionDelay"))
+    for name in ("ImportAccount", "ReleaseDeletion", "UpdateAccountNames"):
         rules[name] = Rule(on_everything(f"holdfast:{name}"))
     return rules
 

@@ -317,8 +317,9 @@ CREATE TABLE vault (
     id TEXT NOT NULL, account TEXT NOT NULL, region TEXT NOT NULL, name TEXT NOT NULL, arn TEXT NOT NULL,
     storage TEXT NOT NULL, key_arn TEXT NOT NULL, creator_request_id TEXT NOT NULL, policy TEXT,
     min_retention_days INTEGER, max_retention_days INTEGER, locked BOOLEAN NOT NULL, lock_at BIGINT,
-    deletion_delay_days INTEGER NOT NULL, notifications TEXT, record_sequence BIGINT NOT NULL,
-    record_hash TEXT NOT NULL, created_at BIGINT NOT NULL, deleted_at BIGINT NOT NULL, PRIMARY KEY (id),
+    deletion_delay_days INTEGER NOT NULL, lowered_delay_days INTEGER, lowered_at BIGINT, notifications TEXT,
+    record_sequence BIGINT NOT NULL, record_hash TEXT NOT NULL, created_at BIGINT NOT NULL,
+    deleted_at BIGINT NOT NULL, PRIMARY KEY (id),
     UNIQUE (account, region, name, deleted_at)
 );
 
