@@ -179,6 +179,7 @@ def _bring_in_repositories(
                 path=body["path"],
                 wrapped_password=beside.wrapped_password,
                 key_arn=body["key_arn"],
+                is_cold=body["is_cold"],
                 ready=True,
                 created_at=datetime.fromisoformat(body["created_at"]),
             ),
@@ -199,7 +200,7 @@ def _bring_in_points(tx: sa.Connection, history: History, vault: Vault, done: Br
             store.insert_point(tx, point)
             done.points += 1
         elif _as_recorded(old) != _as_recorded(point):
-            store.update_point(tx, replace(point, last_restored_at=old.last_restored_at))
+            store.replace_point(tx, replace(point, last_restored_at=old.last_restored_at))
             done.changed += 1
         store.forget_announced(tx, point.id)
     for point_id, point in present.items():

@@ -8,6 +8,7 @@ from typing import Any
 from holdfast.recovery.model import (
     RecoveryPoint,
     Standing,
+    StorageClass,
     instant_from_body,
     lifecycle_from_body,
     point_from_body,
@@ -124,6 +125,16 @@ class History:
                 self._take_point(body)
             case Kind.LIFECYCLE_PUT:
                 self._change(body["point"], lambda point: lifecycle_from_body(point, body["lifecycle"]))
+            case Kind.POINT_MOVED:
+                self._change(
+                    body["point"],
+                    lambda point: replace(
+                        point,
+                        repository_id=body["repository"],
+                        snapshot_id=body["snapshot"],
+                        storage_class=StorageClass.COLD,
+                    ),
+                )
             case Kind.POINT_DELETED:
                 deleted_at, purge_at = instant_from_body(body["deleted_at"]), instant_from_body(body["purge_at"])
                 self._change(body["point"], lambda point: replace(point, deleted_at=deleted_at, purge_at=purge_at))

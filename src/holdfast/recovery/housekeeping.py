@@ -7,7 +7,7 @@ along than the database, loses nothing until somebody has looked at it.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import groupby
 from typing import Final
 
@@ -27,6 +27,7 @@ from holdfast.recovery.model import (
     RecoveryPoint,
     Standing,
     Status,
+    is_turning_cold,
     may_purge,
     plan_expiry,
     plan_orphans,
@@ -39,8 +40,7 @@ from holdfast.vault import store as vaults
 from holdfast.vault.custody import Custody
 from holdfast.vault.model import Vault
 from holdfast.vault.records import Kind
-from holdfast.vault.repositories import access_for_job
-from holdfast.vault.storage import Below
+from holdfast.vault.repositories import open_repository
 from holdfast.vault.store import RepositoryRow
 
 log = structlog.get_logger()
@@ -98,6 +98,10 @@ class Housekeeper:
         self._look_for_orphans(done, now)
         self._drop_empty_vaults(now)
         return done
+
+    def note_forgotten(self, repository_id: str) -> None:
+        """Take note that somebody else forgot a snapshot, so that the next sweep gives its room back."""
+        self._clean.discard(repository_id)
 
     def _watch_clock(self, now: datetime) -> None:
         reading = Reading(now, self.machine.monotonic())
@@ -242,9 +246,13 @@ class Housekeeper:
         snapshots = [FoundSnapshot(found.id, found.at, found.tags) for found in repository.snapshots()]
         # What names a snapshot is read after the snapshots are listed, so one that came to be named between is seen.
         with self.database.reading() as tx:
-            rows = [point for point in store.points_of_vault(tx, vault.id) if point.repository_id == row.id]
+            every = store.points_of_vault(tx, vault.id)
             jobs = [found.job_id for found in snapshots if found.job_id is not None]
             unfinished = store.unfinished(tx, jobs)
+        rows = [point for point in every if point.repository_id == row.id]
+        if row.is_cold:
+            # What lies here of a point that is on its way into cold storage is taken up when that goes on.
+            unfinished |= {point.job_id for point in every if is_turning_cold(point, now=now)}
         told = [point for point in history.points.values() if point.repository_id == row.id]
         named = {point.snapshot_id for point in [*rows, *told]}
         # A point that is being purged has lost its snapshot already.
@@ -328,19 +336,7 @@ class Housekeeper:
         return [(vault, those) for vault, those in found if vault is not None]
 
     def _open(self, repository_id: str) -> Repository:
-        with self.database.reading() as tx:
-            access = access_for_job(tx, self.custody, repository_id)
-            row = vaults.find_repository(tx, repository_id)
-        storage = self.custody.storage(row.storage if row is not None else "")
-        repository = Repository.open(
-            Below(storage, access.path),
-            access.password,
-            host_id=self.custody.settings.host_id,
-            machine=self.machine,
-            lock_wait=timedelta(seconds=1),
-        )
-        repository.unlock()  # of those whose holders are gone, or nothing could ever be forgotten here again
-        return repository
+        return open_repository(self.database, self.custody, repository_id, machine=self.machine)
 
 
 def keep_points(database: Database, custody: Custody, *, now: datetime, machine: MachineTime) -> Kept:

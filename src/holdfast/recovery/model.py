@@ -332,6 +332,16 @@ def plan_expiry(candidates: Iterable[Candidate], *, now: datetime) -> Expiry:
     return Expiry(tuple(hide), tuple(kept))
 
 
+def is_turning_cold(point: RecoveryPoint, *, now: datetime) -> bool:
+    """Return whether a point is to be moved to cold storage at `now`."""
+    return (
+        point.storage_class is StorageClass.WARM
+        and point.deleted_at is None
+        and point.cold_at is not None
+        and point.cold_at <= now
+    )
+
+
 def may_purge(standing: Standing, *, now: datetime) -> bool:
     """Return whether a point's data may go: deleted by both witnesses, its delay over, and nothing holds it."""
     return not standing.holds and standing.purge_at is not None and standing.purge_at <= now

@@ -144,7 +144,7 @@ def catalogue_point(tx: sa.Connection, recorded: Recorded) -> RecoveryPoint:
     if store.find_point_by_id(tx, point.id) is None:
         store.insert_point(tx, point)
     else:
-        store.update_point(tx, point)
+        store.replace_point(tx, point)
     vaults.replace_tags(tx, recorded.tags, account=point.account, region=point.region, arn=point.arn)
     vaults.settle(tx, point.vault_id, through=recorded.sequence)
     store.forget_announced(tx, point.id)

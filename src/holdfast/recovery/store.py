@@ -21,13 +21,27 @@ _COLUMNS = (
 )
 _VALUES = ", ".join(f":{name}" for name in _COLUMNS.split(", "))
 _INSERT = text(f"INSERT INTO recovery_point ({_COLUMNS}) VALUES ({_VALUES})")
-_UPDATE = text(
+_CHANGES = (
     "UPDATE recovery_point SET status = :status, status_message = :status_message, "
     "cold_after_days = :cold_after_days, delete_after_days = :delete_after_days, cold_at = :cold_at, "
-    "delete_at = :delete_at, archive_opt_in = :archive_opt_in, storage_class = :storage_class, "
-    "repository_id = :repository_id, snapshot_id = :snapshot_id, "
-    "deleted_at = :deleted_at, purge_at = :purge_at, last_restored_at = :last_restored_at WHERE id = :id"
+    "delete_at = :delete_at, archive_opt_in = :archive_opt_in, "
+    "deleted_at = :deleted_at, purge_at = :purge_at, last_restored_at = :last_restored_at"
 )
+_UPDATE = text(f"{_CHANGES} WHERE id = :id")
+_REPLACE = text(
+    f"{_CHANGES}, storage_class = :storage_class, repository_id = :repository_id, snapshot_id = :snapshot_id "
+    "WHERE id = :id"
+)
+_TURNING_COLD = text(
+    f"SELECT {_COLUMNS} FROM recovery_point WHERE storage_class = 'WARM' AND deleted_at IS NULL AND cold_at <= :now "
+    "AND (cold_at > :at OR (cold_at = :at AND id > :id)) ORDER BY cold_at, id LIMIT :limit"
+)
+_MOVE = text(
+    "UPDATE recovery_point SET storage_class = 'COLD', repository_id = :repository_id, snapshot_id = :snapshot_id, "
+    "status_message = NULL WHERE id = :id AND repository_id = :old AND storage_class = 'WARM' AND deleted_at IS NULL "
+    "AND cold_at <= :now"
+)
+_NOT_MOVED = text("UPDATE recovery_point SET status_message = :why WHERE id = :id AND storage_class = 'WARM'")
 _BY_ARN = text(f"SELECT {_COLUMNS} FROM recovery_point WHERE account = :account AND region = :region AND arn = :arn")
 _BY_ID = text(f"SELECT {_COLUMNS} FROM recovery_point WHERE id = :id")
 _REMOVE = text("DELETE FROM recovery_point WHERE id = :id")
@@ -156,8 +170,32 @@ def insert_point(tx: sa.Connection, point: RecoveryPoint) -> None:
 
 
 def update_point(tx: sa.Connection, point: RecoveryPoint) -> None:
-    """Store what may change of a recovery point."""
+    """Store what an account may change of a recovery point; where its data lies is left as it is."""
     tx.execute(_UPDATE, _row(point))
+
+
+def replace_point(tx: sa.Connection, point: RecoveryPoint) -> None:
+    """Store all that may ever change of a recovery point, where its data lies included."""
+    tx.execute(_REPLACE, _row(point))
+
+
+def turning_cold(tx: sa.Connection, *, now: datetime, after: RecoveryPoint | None, limit: int) -> list[RecoveryPoint]:
+    """Return warm points whose row says that they go cold, in the order of these instants, those after a point."""
+    place = _place(after, after.cold_at if after is not None else None)
+    return [_point(row) for row in tx.execute(_TURNING_COLD, {"now": stamp(now), "limit": limit} | place)]
+
+
+def move_to_cold(
+    tx: sa.Connection, point: RecoveryPoint, *, repository_id: str, snapshot_id: str, now: datetime
+) -> bool:
+    """Say that a point's data lies in cold storage now, unless it is not to go there any more; return whether it is."""
+    values = {"id": point.id, "old": point.repository_id, "repository_id": repository_id, "snapshot_id": snapshot_id}
+    return tx.execute(_MOVE, values | {"now": stamp(now)}).rowcount == 1
+
+
+def say_not_moved(tx: sa.Connection, point_id: str, why: str) -> None:
+    """Note why a point that should be in cold storage is not there yet."""
+    tx.execute(_NOT_MOVED, {"id": point_id, "why": why})
 
 
 def show_again(tx: sa.Connection, point_id: str) -> bool:

@@ -37,6 +37,7 @@ from holdfast.repository.lock import Lock, LockFile, list_locks, remove_stale_lo
 from holdfast.repository.pack import BlobKind
 from holdfast.repository.parent import ParentTree
 from holdfast.repository.pattern import Choice
+from holdfast.repository.references import references_of
 from holdfast.repository.repair import Repaired, repair_index
 from holdfast.repository.restore import Existing, Restore, Restored, RestoreProgress, open_target
 from holdfast.repository.snapshot import Snapshot, get_snapshot, list_snapshots, resolve_snapshot_id
@@ -406,6 +407,18 @@ class Repository:
                 original=snapshot.original or snapshot.id,
                 before_snapshot=before_snapshot,
             )
+
+    def read_back(self, snapshot_id: str) -> int:
+        """Read and verify everything that a snapshot needs; return how many bytes of data it is.
+
+        Raises:
+            SnapshotNotFoundError: there is no such snapshot.
+            DamagedError: something is damaged or missing.
+        """
+        snapshot = self.snapshot(snapshot_id)
+        with self.reading() as reader:
+            needed = references_of(reader, [snapshot.tree], validate=True)
+            return sum(len(content) for _, content in reader.read_many(BlobKind.DATA, needed.data))
 
     # Passwords
 

@@ -17,6 +17,7 @@ from holdfast.database.schema import upgrade
 from holdfast.database.state import StateKeeper
 from holdfast.job.supervisor import Supervisor
 from holdfast.monitor.counting import fold_all
+from holdfast.recovery.cold import ColdMover
 from holdfast.recovery.guard import why_stopped
 from holdfast.recovery.housekeeping import Housekeeper
 from holdfast.repository.storage import Storage
@@ -61,6 +62,7 @@ class Holdfast:
     instance: Instance
     custody: Custody
     housekeeper: Housekeeper
+    cold_mover: ColdMover
     supervisor: Supervisor
     sealer: Sealer
     reads: Reads
@@ -84,6 +86,7 @@ class Holdfast:
                 Loop("jobs", _SCHEDULE_SECONDS, self.supervisor.tick),
                 Loop("news", _NEWS_SECONDS, self._handle_news),
                 Loop("housekeeping", _HOUSEKEEPING_SECONDS, self.keep_house),
+                Loop("cold storage", _HOUSEKEEPING_SECONDS, self.move_to_cold),
                 Loop("reconcile", news.RECONCILE_SECONDS, lambda: news.reconcile(instance.database, instance.clock)),
                 Loop("trail", _SEALING_SECONDS, self.keep_trail),
                 Loop("counts", _COUNTING_SECONDS, lambda: fold_all(instance.database)),
@@ -124,6 +127,10 @@ class Holdfast:
         instance = self.instance
         handlers = news.handlers(instance.database, instance.clock)
         return handle_news(instance.database, handlers, now=instance.machine.now())
+
+    def move_to_cold(self) -> None:
+        """Move what is due to cold storage; it may take long, so nothing else waits for it."""
+        self.cold_mover.move_due(now=self.instance.clock.now())
 
     def keep_house(self) -> None:
         """Do what time makes due: points expire and are purged, closed accounts leave, keys rotate or go."""
@@ -190,8 +197,20 @@ def assemble(
             database, place, root_key, machine, settings.state_every, lambda tx: why_stopped(tx) is None
         )
     housekeeper = Housekeeper(database, custody, machine)
+    cold_mover = ColdMover(database, custody, machine, housekeeper.note_forgotten)
     return Holdfast(
-        instance, custody, housekeeper, supervisor, sealer, reads, strangers, operator, keeper, authorizer, application
+        instance,
+        custody,
+        housekeeper,
+        cold_mover,
+        supervisor,
+        sealer,
+        reads,
+        strangers,
+        operator,
+        keeper,
+        authorizer,
+        application,
     )
 
 

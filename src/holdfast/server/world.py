@@ -70,6 +70,7 @@ class DevWorld:
             ticked = self._running.make_due_jobs()
             self._running.supervisor.tick()
             self._running.keep_house()
+            self._running.move_to_cold()
             self._wait(settle=settle)
             self._remember_offset()
             return {"runs": ticked.runs, "jobs": ticked.jobs}

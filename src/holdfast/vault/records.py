@@ -54,6 +54,8 @@ class Kind(StrEnum):
     LIFECYCLE_PUT = "lifecycle-put"
     HOLD_PLACED = "hold-placed"
     HOLD_RELEASED = "hold-released"
+    POINT_MOVED = "point-moved"
+    """Its data was copied to cold storage; what lies in the warm repository may go."""
     POINT_DELETED = "point-deleted"
     """Hidden: it can still be brought back."""
     POINT_BROUGHT_BACK = "point-brought-back"

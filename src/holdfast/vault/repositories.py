@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import orjson
@@ -130,6 +130,27 @@ def new_generation(
         path=f"{vault_path(vault.id)}/{source_account}/{generation}",
         wrapped_password=wrap(tx, custody.root_key, vault.key_arn, password, _context(repository_id)),
         key_arn=vault.key_arn,
+        is_cold=False,
+        ready=False,
+        created_at=now,
+    )
+    store.insert_repository(tx, row)
+    return row
+
+
+def cold_repository_for(tx: sa.Connection, custody: Custody, warm: RepositoryRow, *, now: datetime) -> RepositoryRow:
+    """Return the repository that points of a warm one go to when they turn cold, its row made at the first use."""
+    found = store.find_cold_beside(tx, warm)
+    if found is not None:
+        return found
+    repository_id = new_uuid()
+    password = _password(tx, custody, warm).encode()
+    row = replace(
+        warm,
+        id=repository_id,
+        path=f"{warm.path}-cold",
+        wrapped_password=wrap(tx, custody.root_key, warm.key_arn, password, _context(repository_id)),
+        is_cold=True,
         ready=False,
         created_at=now,
     )
@@ -178,6 +199,26 @@ def access_for_job(tx: sa.Connection, custody: Custody, repository_id: str) -> R
     row, _ = _row_and_vault(tx, repository_id)
     settings = custody.settings.storages[row.storage]
     return RepositoryAccess(row.id, settings.url, settings.options, row.path, _password(tx, custody, row))
+
+
+def open_repository(database: Database, custody: Custody, repository_id: str, *, machine: MachineTime) -> Repository:
+    """Open a repository in this process, and let go of locks whose holders are gone.
+
+    Raises:
+        HoldfastError: its key can't be used, or its storage can't be reached.
+    """
+    with database.reading() as tx:
+        row, _ = _row_and_vault(tx, repository_id)
+        password = _password(tx, custody, row)
+    repository = Repository.open(
+        Below(custody.storage(row.storage), row.path),
+        password,
+        host_id=custody.settings.host_id,
+        machine=machine,
+        lock_wait=timedelta(seconds=1),
+    )
+    repository.unlock()
+    return repository
 
 
 def read_key_file(storage: Storage) -> KeyFile:
@@ -291,6 +332,7 @@ def _body(row: RepositoryRow) -> dict[str, Any]:
         "generation": row.generation,
         "path": row.path,
         "key_arn": row.key_arn,
+        "is_cold": row.is_cold,
         "created_at": row.created_at.isoformat(),
     }
 

@@ -22,7 +22,7 @@ _UNUSABLE_KEY = text("""
 
 @dataclass(frozen=True, slots=True)
 class RepositoryRow:
-    """One restic repository of a vault: of one source account, in one generation."""
+    """One restic repository of a vault: of one source account, in one generation, warm or cold."""
 
     id: str
     vault_id: str
@@ -33,6 +33,8 @@ class RepositoryRow:
     """From ids only, relative to the storage; it never changes."""
     wrapped_password: bytes
     key_arn: str
+    is_cold: bool
+    """Whether it takes what goes to cold storage; its password is that of the warm one."""
     ready: bool
     """Whether the repository exists in storage and its key lies beside it."""
     created_at: datetime
@@ -79,15 +81,19 @@ _REMOVE = text("DELETE FROM vault WHERE id = :id")
 _REMOVE_REPOSITORIES = text("DELETE FROM repository WHERE vault_id = :id")
 
 _REPOSITORY_COLUMNS = (
-    "id, vault_id, source_account, generation, storage, path, wrapped_password, key_arn, ready, created_at"
+    "id, vault_id, source_account, generation, storage, path, wrapped_password, key_arn, is_cold, ready, created_at"
 )
 _INSERT_REPOSITORY = text(
     f"INSERT INTO repository ({_REPOSITORY_COLUMNS}) VALUES (:id, :vault_id, :source_account, :generation, :storage, "
-    ":path, :wrapped_password, :key_arn, :ready, :created_at)"
+    ":path, :wrapped_password, :key_arn, :is_cold, :ready, :created_at)"
 )
 _NEWEST_REPOSITORY = text(
     f"SELECT {_REPOSITORY_COLUMNS} FROM repository WHERE vault_id = :vault_id AND source_account = :source_account "
-    "ORDER BY generation DESC LIMIT 1"
+    "AND NOT is_cold ORDER BY generation DESC LIMIT 1"
+)
+_COLD_BESIDE = text(
+    f"SELECT {_REPOSITORY_COLUMNS} FROM repository WHERE vault_id = :vault_id AND source_account = :source_account "
+    "AND generation = :generation AND is_cold"
 )
 _REPOSITORY = text(f"SELECT {_REPOSITORY_COLUMNS} FROM repository WHERE id = :id")
 _REPOSITORIES = text(
@@ -191,6 +197,7 @@ def insert_repository(tx: sa.Connection, row: RepositoryRow) -> None:
             "path": row.path,
             "wrapped_password": row.wrapped_password,
             "key_arn": row.key_arn,
+            "is_cold": row.is_cold,
             "ready": row.ready,
             "created_at": stamp(row.created_at),
         },
@@ -201,6 +208,13 @@ def newest_repository(tx: sa.Connection, vault_id: str, source_account: str) -> 
     """Return the latest generation that a source account writes to, None if there is none."""
     place = {"vault_id": vault_id, "source_account": source_account}
     row = tx.execute(_NEWEST_REPOSITORY, place).one_or_none()
+    return None if row is None else _repository(row)
+
+
+def find_cold_beside(tx: sa.Connection, warm: RepositoryRow) -> RepositoryRow | None:
+    """Return the cold repository of a warm one, None if there is none yet."""
+    place = {"vault_id": warm.vault_id, "source_account": warm.source_account, "generation": warm.generation}
+    row = tx.execute(_COLD_BESIDE, place).one_or_none()
     return None if row is None else _repository(row)
 
 
@@ -326,6 +340,7 @@ def _repository(row: Any) -> RepositoryRow:
         path=row.path,
         wrapped_password=bytes(row.wrapped_password),
         key_arn=row.key_arn,
+        is_cold=bool(row.is_cold),
         ready=bool(row.ready),
         created_at=instant(row.created_at),
     )

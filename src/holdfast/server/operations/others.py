@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from holdfast.server.operations.backup import vault_policy
 from holdfast.server.operations.scene import Check, Parameters, Rule, Scene, arn_account, on_everything, reading
 
 _TAG: Final = {
@@ -68,9 +69,14 @@ _OBJECTS: Final = (
 
 def _on_backup_vault(action: str) -> Callable[[Scene, Parameters], list[Check]]:
     """Return the check of one of Holdfast's own actions on a vault of AWS Backup, in the caller's account."""
-    return lambda scene, parameters: [
-        Check(action, scene.arn("backup", f"backup-vault:{parameters['BackupVaultName']}"))
-    ]
+
+    def checks(scene: Scene, parameters: Parameters) -> list[Check]:
+        name = parameters["BackupVaultName"]
+        return [
+            Check(action, scene.arn("backup", f"backup-vault:{name}"), policy=vault_policy(scene, scene.account, name))
+        ]
+
+    return checks
 
 
 def _holdfast_rules() -> dict[str, Rule]:

@@ -328,12 +328,13 @@ CREATE TABLE vault_record (
     vault_id TEXT NOT NULL, sequence BIGINT NOT NULL, content BYTES NOT NULL, PRIMARY KEY (vault_id, sequence)
 );
 
--- A vault's restic repositories: one per source account and generation. The path is made of ids and never changes.
+-- A vault's restic repositories: one per source account and generation, and a second one of the same password for what
+-- went to cold storage. The path is made of ids and never changes.
 CREATE TABLE repository (
     id TEXT NOT NULL, vault_id TEXT NOT NULL, source_account TEXT NOT NULL, generation INTEGER NOT NULL,
     storage TEXT NOT NULL, path TEXT NOT NULL, wrapped_password BYTES NOT NULL, key_arn TEXT NOT NULL,
-    ready BOOLEAN NOT NULL, created_at BIGINT NOT NULL, PRIMARY KEY (id),
-    UNIQUE (vault_id, source_account, generation)
+    is_cold BOOLEAN NOT NULL, ready BOOLEAN NOT NULL, created_at BIGINT NOT NULL, PRIMARY KEY (id),
+    UNIQUE (vault_id, source_account, generation, is_cold)
 );
 CREATE TABLE recovery_point (
     id TEXT NOT NULL, arn TEXT NOT NULL, account TEXT NOT NULL, region TEXT NOT NULL, vault_id TEXT NOT NULL,
@@ -353,6 +354,7 @@ CREATE INDEX recovery_point_resource ON recovery_point (account, region, resourc
 CREATE INDEX recovery_point_snapshot ON recovery_point (repository_id, snapshot_id);
 CREATE INDEX recovery_point_expiry ON recovery_point (deleted_at, delete_at);
 CREATE INDEX recovery_point_purge ON recovery_point (purge_at);
+CREATE INDEX recovery_point_cold ON recovery_point (cold_at, id) WHERE storage_class = 'WARM' AND deleted_at IS NULL;
 
 -- Points whose record is on its way to storage while their job has not ended yet; one whose job ends otherwise is
 -- withdrawn.
