@@ -1,4 +1,8 @@
-"""What a vault's signed records add up to: the vault, its lock, repositories, recovery points and holds."""
+"""What a vault's signed records add up to: the vault, its lock, repositories, recovery points and holds.
+
+A record that says what could not be done when it was written (a deletion or a shorter life under a lock or a hold, a
+change of an irrevocable lock) counts for nothing: whoever edits rows of the database can have such records signed.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -6,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from holdfast.recovery.model import (
+    DELETED,
     RecoveryPoint,
     Standing,
     StorageClass,
@@ -13,7 +18,7 @@ from holdfast.recovery.model import (
     lifecycle_from_body,
     point_from_body,
 )
-from holdfast.vault.model import DeletionDelay, Lock, Lowering, Vault
+from holdfast.vault.model import DeletionDelay, Lock, LockMode, Lowering, Vault
 from holdfast.vault.records import Head, Kind, Record, Written
 
 
@@ -46,6 +51,10 @@ class History:
     """Points that were purged or withdrawn."""
     epochs: dict[str, int] = field(default_factory=dict)
     holds: dict[str, RecordedHold] = field(default_factory=dict)
+    latest: datetime | None = None
+    """The latest instant that any record names; time does not go back."""
+    void: list[str] = field(default_factory=list)
+    """What records say and could not be, in words."""
     unknown: list[str] = field(default_factory=list)
     """Kinds of records that this release does not know."""
 
@@ -59,7 +68,12 @@ class History:
         """Take the next record."""
         record = written.record
         self.head = Head(record.sequence, written.digest)
-        self._take(record, record.body)
+        self.latest = record.at if self.latest is None else max(self.latest, record.at)
+        why = self._refused(record, record.body, at=self.latest)
+        if why is None:
+            self._take(record, record.body)
+        else:
+            self.void.append(f"record {record.sequence}, {record.kind}: {why}")
 
     def standing(self, point_id: str) -> Standing | None:
         """Return what keeps a point, as the records know it; None if they do not know the point."""
@@ -94,6 +108,34 @@ class History:
             deletion_delay=self.deletion_delay,
             deleted_at=self.deleted_at,
         )
+
+    def _refused(self, record: Record, body: Mapping[str, Any], *, at: datetime) -> str | None:
+        """Return why what a record says could not be done, None if it could."""
+        match record.kind:
+            case Kind.LOCK_PUT | Kind.LOCK_REMOVED:
+                fixed = self.lock is not None and self.lock.mode(now=at) is LockMode.COMPLIANCE
+                return "the lock is irrevocable" if fixed else None
+            case Kind.POINT_DELETED:
+                return self._refused_deletion(body, at=at)
+            case Kind.LIFECYCLE_PUT:
+                point = self.points.get(body["point"])
+                wanted = instant_from_body(body["lifecycle"]["delete_at"])
+                if self.lock is None or point is None or wanted is None:
+                    return None
+                shorter = point.delete_at is None or wanted < point.delete_at
+                return "the vault is locked" if shorter else None
+            case _:
+                return None
+
+    def _refused_deletion(self, body: Mapping[str, Any], *, at: datetime) -> str | None:
+        point = self.points.get(body["point"])
+        if point is None:
+            return None
+        if self.holds_on(point.id):
+            return "a legal hold keeps the point"
+        if body["why"] == DELETED:
+            return None if self.lock is None else "the vault is locked"
+        return None if point.delete_at is not None and point.delete_at <= at else "its lifecycle is not over"
 
     def _take(self, record: Record, body: Mapping[str, Any]) -> None:
         match record.kind:

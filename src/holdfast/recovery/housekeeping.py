@@ -22,6 +22,7 @@ from holdfast.recovery.catch_up import RecordsFaultyError, catch_up
 from holdfast.recovery.guard import Reading, jump, stop_deletion, why_stopped
 from holdfast.recovery.history import History
 from holdfast.recovery.model import (
+    EXPIRED,
     Candidate,
     FoundSnapshot,
     RecoveryPoint,
@@ -38,7 +39,7 @@ from holdfast.repository.repository import Repository
 from holdfast.vault import ledger
 from holdfast.vault import store as vaults
 from holdfast.vault.custody import Custody
-from holdfast.vault.model import Vault
+from holdfast.vault.model import Vault, stricter_lock
 from holdfast.vault.records import Kind
 from holdfast.vault.repositories import open_repository
 from holdfast.vault.store import RepositoryRow
@@ -161,7 +162,7 @@ class Housekeeper:
                 present = store.find_point_by_id(tx, point.id)
                 if present != point or store.holds_on(tx, [point.id]):
                     continue
-                hide_point(tx, self.custody, vault, point, why="expired", now=now)
+                hide_point(tx, self.custody, vault, point, why=EXPIRED, now=now)
             done.expired += 1
 
     def _purge(self, done: Kept, now: datetime) -> None:
@@ -232,6 +233,7 @@ class Housekeeper:
             if history is None:
                 continue
             self._looked_at[row.id] = at
+            self._mend(vault, history, now)
             try:
                 repository = self._open(row.id)
                 self._forget_orphans(repository, row, vault, history, done, now)
@@ -239,6 +241,22 @@ class Housekeeper:
             except HoldfastError as error:
                 done.trouble[vault.arn] = str(error)
                 log.warning("repository.not_looked_into", repository=row.id, error=str(error))
+
+    def _mend(self, vault: Vault, history: History, now: datetime) -> None:
+        """Give rows back what the records say of a vault's lock and of what is not deleted: somebody edited them."""
+        with self.database.transaction() as tx:
+            present = vaults.find_vault_by_id(tx, vault.id)
+            if present is None or vaults.head_of(tx, vault.id) != history.head:
+                return  # somebody is changing it now; the next look will do
+            lock = stricter_lock(present.lock, history.lock, now=now)
+            if lock != present.lock:
+                log.error("vault.lock_put_back", vault=vault.arn)
+                vaults.update_vault(tx, replace(present, lock=lock))
+            for point in store.points_of_vault(tx, vault.id):
+                told = history.points.get(point.id)
+                if told is not None and told.deleted_at is None and point.deleted_at is not None:
+                    log.error("point.put_back", point=point.arn)
+                    store.replace_point(tx, replace(told, last_restored_at=point.last_restored_at))
 
     def _forget_orphans(
         self, repository: Repository, row: RepositoryRow, vault: Vault, history: History, done: Kept, now: datetime

@@ -20,6 +20,9 @@ COLD_AT_LEAST_DAYS: Final = 90
 NEVER: Final = -1
 """What stands for `never` in a lifecycle that was given."""
 ORPHAN_AGE: Final = timedelta(days=1)
+DELETED: Final = "deleted"
+EXPIRED: Final = "expired"
+"""Why a point was hidden: somebody asked for it, or its lifecycle was over."""
 POINT_TAG: Final = "holdfast:recovery-point="
 JOB_TAG: Final = "holdfast:job="
 _COLD_TYPES: Final = frozenset({"EFS", "DynamoDB"})

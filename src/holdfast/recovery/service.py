@@ -13,6 +13,7 @@ from holdfast.plan.model.plan import Lifecycle
 from holdfast.recovery import store
 from holdfast.recovery.catch_up import catch_up
 from holdfast.recovery.model import (
+    DELETED,
     PointBusyError,
     RecoveryPoint,
     Status,
@@ -218,7 +219,7 @@ def delete_point(tx: sa.Connection, custody: Custody, vault: Vault, arn: str, *,
     point = get_point_of(tx, vault, arn)
     holds = store.holds_on(tx, [point.id]).get(point.id, frozenset())
     refuse_deletion(deletion_blockers(point, lock=vault.lock, holds=holds, in_use_by=store.jobs_using(tx, point)))
-    return hide_point(tx, custody, vault, point, why="deleted", now=now)
+    return hide_point(tx, custody, vault, point, why=DELETED, now=now)
 
 
 def hide_point(
