@@ -59,6 +59,16 @@ _SOURCE = text("""
      WHERE ac.account_id = :account AND ac.type = :type AND ac.starts_at <= :at
      ORDER BY ac.starts_at DESC, e.starts_at DESC LIMIT 1""")
 
+# Every account of an organization is on a chain of a type exactly while the type is switched on; so is its management
+# account, which stays.
+_SWITCHED_ON = text("""
+    SELECT count(*)
+      FROM organization o
+      JOIN account_chain ac
+        ON ac.account_id = o.management_account AND ac.type = :type AND ac.starts_at <= :at AND ac.ends_at > :at
+      JOIN chain c ON c.id = ac.chain_id AND c.organization_id = o.id
+     WHERE o.id = :organization""")
+
 _INVALID = text("""
     SELECT ac.account_id
       FROM account_chain ac
@@ -132,9 +142,10 @@ def explain_node(
     Whether it would be valid by itself is no question: only accounts have effective policies.
 
     Raises:
-        EffectivePolicyNotFoundError: the type is not switched on.
+        EffectivePolicyNotFoundError: the type was not switched on then.
     """
-    if not store.is_enabled(tx, organization_id, policy_type):
+    where = {"organization": organization_id, "type": policy_type, "at": stamp(at)}
+    if not tx.execute(_SWITCHED_ON, where).scalar_one():
         raise EffectivePolicyNotFoundError
     attached = store.contents_attached_at(tx, organization_id, policy_type, path, at=at)
     chain = [Level(node, tuple(Attached(*policy) for policy in attached.get(node, []))) for node in path]

@@ -6,9 +6,11 @@ from typing import Any, Final
 
 import orjson
 
+from holdfast.organization.errors import TargetNotFoundError
 from holdfast.organization.model.tree import NodeKind, Organization, kind_of
+from holdfast.organization.service import tree
 from holdfast.organization.service.authority import Reach
-from holdfast.policy import effective, service
+from holdfast.policy import effective
 from holdfast.policy.model.document import Operator, child
 from holdfast.policy.model.kind import BACKUP
 from holdfast.policy.model.lint import Remark, lint
@@ -55,10 +57,13 @@ def _explained(call: Call, target_id: str, policy_type: str, at: datetime) -> Ef
     if target_id == call.caller.account:
         return effective.explain(call.tx, target_id, policy_type, at=at)
     organization = organization_for(call, Reach.READER)
-    target = service.get_target(call.tx, organization.id, target_id)
     if kind_of(target_id) is NodeKind.ACCOUNT:
+        placement = tree.placement_of(call.tx, target_id, at)
+        if placement is None or placement.organization_id != organization.id:
+            raise TargetNotFoundError  # what another organization had for it is not this one's to see
         return effective.explain(call.tx, target_id, policy_type, at=at)
-    return effective.explain_node(call.tx, organization.id, target.path, policy_type, at=at)
+    path = tree.path_of_unit(call.tx, organization, target_id, at)
+    return effective.explain_node(call.tx, organization.id, path, policy_type, at=at)
 
 
 def lint_policy(call: Call, shape: dict[str, Any]) -> dict[str, Any]:

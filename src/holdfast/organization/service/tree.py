@@ -18,6 +18,7 @@ from holdfast.organization.errors import (
     OrganizationNotEmptyError,
     ParentNotFoundError,
     RootNotFoundError,
+    TargetNotFoundError,
     UnitNotEmptyError,
     UnitNotFoundError,
 )
@@ -290,6 +291,18 @@ def path_of(tx: sa.Connection, account_id: str, at: datetime | None = None) -> t
         raise ConcurrentChangeError("The account's place in its organization changed. Try again.")
     units = (Node(i, NodeKind.ROOT if n == 0 else NodeKind.UNIT, names[i]) for n, i in enumerate(unit_ids))
     return (*units, Node(account_id, NodeKind.ACCOUNT, account.name))
+
+
+def path_of_unit(tx: sa.Connection, organization: Organization, unit_id: str, at: datetime) -> tuple[str, ...]:
+    """Return the ids from the root down to and with a unit (or the root) that there was at an instant.
+
+    Raises:
+        TargetNotFoundError: there was none then.
+    """
+    path = tree.find_path(tx, organization.id, unit_id, at)
+    if path is None:
+        raise TargetNotFoundError
+    return tuple(node_ids(path))
 
 
 def accounts_below(

@@ -34,6 +34,9 @@ _UNIT_BY_ID = text(f"{_UNIT} AND id = :id")
 _UNITS_UNDER = text(f"""{_UNIT} AND parent_id = :parent AND (created_at, id) > (:after_at, :after_id)
      ORDER BY created_at, id LIMIT :limit""")
 _PATH = text("SELECT path FROM unit WHERE organization_id = :organization AND id = :id")
+_PATH_AT = text("""
+    SELECT path FROM unit
+     WHERE organization_id = :organization AND id = :id AND created_at <= :at AND deleted_at > :at""")
 _COUNT_UNITS = text("""
     SELECT count(*) FROM unit
      WHERE organization_id = :organization AND deleted_at = :forever AND parent_id IS NOT NULL""")
@@ -162,9 +165,12 @@ def find_unit(tx: sa.Connection, organization_id: str, unit_id: str) -> Unit | N
     return None if row is None else unit_of(row)
 
 
-def find_path(tx: sa.Connection, organization_id: str, unit_id: str) -> str | None:
-    """Return the path of a root or unit, also of a deleted one."""
-    return tx.execute(_PATH, {"organization": organization_id, "id": unit_id}).scalar_one_or_none()
+def find_path(tx: sa.Connection, organization_id: str, unit_id: str, at: datetime | None = None) -> str | None:
+    """Return the path of a root or unit that there was at an instant; without one, of any that there ever was."""
+    where = {"organization": organization_id, "id": unit_id}
+    if at is None:
+        return tx.execute(_PATH, where).scalar_one_or_none()
+    return tx.execute(_PATH_AT, {**where, "at": stamp(at)}).scalar_one_or_none()
 
 
 def units_under(tx: sa.Connection, organization_id: str, parent_id: str, *, after: Position, limit: int) -> Page[Unit]:
