@@ -354,7 +354,8 @@ def run_cases(bench: Bench, cases: set[str]) -> None:
         if not wanted:
             continue
         source = bench.data(name, make)
-        bench.first_backup(name, source)
+        if name in wanted or not all(bench.repo(tool, name).exists() for tool in bench.tools):
+            bench.first_backup(name, source)
         if f"{name}-restore" in wanted:
             bench.restore(f"{name}-restore", name)
         if f"{name}-changed" in wanted:

@@ -9,11 +9,16 @@ HERE = Path(__file__).parent
 
 
 def javascript() -> Path:
-    """Return the directory with our scripts and what they need; `make setup` puts that there, and so does this."""
+    """Return the directory with our scripts and what they need."""
+    return installed(HERE)
+
+
+def installed(directory: Path) -> Path:
+    """Return the directory with what its locked list names; `make setup` puts that there, and so does this."""
     for program in ("node", "npm"):
         assert shutil.which(program), f"{program} is missing. Install it (on Debian: apt-get install nodejs npm)"
-    with (HERE / "package-lock.json").open() as lock:
+    with (directory / "package-lock.json").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # several test processes may be the first
-        if not (HERE / "node_modules" / ".package-lock.json").exists():
-            subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=HERE, check=True, timeout=600)
-    return HERE
+        if not (directory / "node_modules" / ".package-lock.json").exists():
+            subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=directory, check=True, timeout=600)
+    return directory

@@ -140,6 +140,8 @@ def object_storage(url: str) -> ObjectStorage:
         case "gs":
             return ObjectStorage(stores.GCSStore(parts.netloc, **where), url)
         case "az":
+            endpoint = os.environ.get("AZURE_STORAGE_ENDPOINT", "")
+            where["client_options"] = _CLIENT | {"allow_http": endpoint.startswith("http://")}
             return ObjectStorage(stores.AzureStore(parts.netloc, **where), url)
         case _:
             raise InvalidStorageUrlError(f"{parts.scheme}:// is no storage; use a path, s3://, gs:// or az://")
