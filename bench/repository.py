@@ -258,13 +258,18 @@ class Bench:
         self.compare("unchanged-in-process", in_process, repos="unchanged")
 
     def restore(self, case: str, first: str) -> None:
-        def run(tool: Tool, number: int) -> Run:
-            target = self.base / "restored"
-            shutil.rmtree(target, ignore_errors=True)
-            return measure(tool.restore(self.repo(tool, first), target))
+        # Each run has a target of its own, and nothing is deleted in between: ext4 steps over every inode that was
+        # deleted in the last half minute when it looks for a free one, which would be measured instead.
+        targets = self.base / "restored"
+        targets.mkdir()
 
-        self.compare(case, run, repos=first)
-        shutil.rmtree(self.base / "restored", ignore_errors=True)
+        def run(tool: Tool, number: int) -> Run:
+            return measure(tool.restore(self.repo(tool, first), targets / f"{tool.name}-{number}"))
+
+        try:
+            self.compare(case, run, repos=first)
+        finally:
+            shutil.rmtree(targets)
 
     def compare(self, case: str, run: Callable[[Tool, int], Run], *, repos: str | None = None) -> None:
         runs: dict[str, list[Run]] = {tool.name: [] for tool in self.tools}

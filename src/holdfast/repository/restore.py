@@ -434,7 +434,9 @@ class Restore:
         descriptor = file.descriptor
         if descriptor is not None and file.broken is None:
             try:
-                os.ftruncate(descriptor, file.size)
+                # Only where it ends in a hole: file systems take a truncation to the present size for real work.
+                if os.fstat(descriptor).st_size != file.size:
+                    os.ftruncate(descriptor, file.size)
                 if self._verify and not self._reads_back(file, descriptor):
                     file.broken = "what was written does not read back"
             except OSError as error:

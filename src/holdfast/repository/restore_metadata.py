@@ -17,7 +17,9 @@ def apply_to_file(descriptor: int, meta: Metadata, *, owners: bool) -> list[str]
     mode = meta.mode
     if owners:
         # Changing the owner clears set-id bits and capabilities, so it comes first.
-        _try(problems, "owner", lambda: os.chown(descriptor, meta.uid, meta.gid))
+        found = os.fstat(descriptor)
+        if (found.st_uid, found.st_gid) != (meta.uid, meta.gid):
+            _try(problems, "owner", lambda: os.chown(descriptor, meta.uid, meta.gid))
     else:
         mode = _without_foreign_set_id(mode, meta)
     for key, value in meta.xattrs:
