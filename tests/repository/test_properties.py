@@ -2,7 +2,11 @@
 
 import io
 import os
+import stat
+import struct
 import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -203,39 +207,84 @@ def test_content_with_holes_reads_back_with_holes(chunk_class: ChunkClass, piece
         assert restored.stat().st_blocks * 512 <= len(content) - holes // 2 + 4096
 
 
-FILE_NAMES = st.sampled_from(["a", "b", "ä", "x y", "z\n", "-", "é"])
-TREES = st.recursive(
-    st.one_of(st.binary(max_size=300), st.text(alphabet="abc/.", min_size=1, max_size=8)),
-    lambda below: st.dictionaries(FILE_NAMES, below, max_size=4),
-    max_leaves=12,
+FILE_NAMES = NAMES.filter(lambda raw: len(raw) <= 40)
+# An access list for user 1000 and a mask, as `setfacl -m u:1000:r` stores it (Linux, posix_acl_xattr.h).
+ACCESS_LIST = struct.pack(
+    "<I" + "HHI" * 5, 2, 1, 6, 2**32 - 1, 2, 4, 1000, 4, 4, 2**32 - 1, 16, 4, 2**32 - 1, 32, 4, 2**32 - 1
 )
+ATTRIBUTES = st.dictionaries(
+    st.sampled_from(["user.a", "user.ü", "user.with space"]), st.binary(max_size=30), max_size=2
+).flatmap(lambda plain: st.sampled_from([plain, {**plain, "system.posix_acl_access": ACCESS_LIST}]))
+MOMENTS = st.integers(-(2**31) * 10**9, 2**33 * 10**9)
 
 
-def lay(root: Path, tree: object) -> None:
-    if not isinstance(tree, dict):
-        return
+@dataclass(frozen=True)
+class Leaf:
+    """Something that is no directory, to be laid on a disk."""
+
+    content: bytes
+    hole: int
+    special: str
+    attributes: dict[str, bytes]
+    mode: int
+    mtime_ns: int
+
+
+LEAVES = st.builds(
+    Leaf,
+    content=st.binary(max_size=300),
+    hole=st.sampled_from([0, 0, 1 << 20, 3 << 20]),
+    special=st.sampled_from(["", "", "", "link", "fifo", "second name", "device"]),
+    attributes=ATTRIBUTES,
+    mode=st.integers(0, 0o7777),
+    mtime_ns=MOMENTS,
+)
+TREES = st.recursive(LEAVES, lambda below: st.dictionaries(FILE_NAMES, below, max_size=4), max_leaves=10)
+
+
+def lay(root: Path, tree: Mapping[bytes, object], last: list[Path]) -> None:
     for name, value in tree.items():
-        path = root / name
-        if isinstance(value, dict):
+        path = root / os.fsdecode(name)
+        if not isinstance(value, Leaf):
+            assert isinstance(value, dict)
             path.mkdir()
-            lay(path, value)
-        elif isinstance(value, bytes):
-            path.write_bytes(value)
+            lay(path, value, last)
+        elif value.special == "link":
+            path.symlink_to(os.fsdecode(b"../" + value.content.replace(b"\0", b"") + b"x"))
+            os.utime(path, ns=(0, value.mtime_ns), follow_symlinks=False)
+        elif value.special == "second name" and last:
+            path.hardlink_to(last[-1])
         else:
-            path.symlink_to(value)
+            lay_leaf(path, value)
+            if value.special == "":
+                last.append(path)
 
 
-@given(tree=st.dictionaries(FILE_NAMES, TREES, max_size=5), mode=st.integers(0, 0o7777), ns=st.integers(0, 2**61))
+def lay_leaf(path: Path, leaf: Leaf) -> None:
+    if leaf.special == "fifo":
+        os.mkfifo(path)
+    elif leaf.special == "device" and os.geteuid() == 0:
+        os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    else:
+        with path.open("wb") as file:
+            file.write(leaf.content)
+            file.truncate(len(leaf.content) + leaf.hole)
+        for key, value in leaf.attributes.items():
+            os.setxattr(path, key, value)
+    # An access list and a mode share bits: the later one says what they are.
+    path.chmod(leaf.mode)
+    os.utime(path, ns=(0, leaf.mtime_ns))
+
+
+@given(tree=st.dictionaries(FILE_NAMES, TREES, max_size=5), ns=MOMENTS)
 @settings(max_examples=40)
-def test_any_tree_of_files_is_restored_exactly(tree: object, mode: int, ns: int) -> None:
+def test_any_tree_of_files_is_restored_exactly(tree: dict[bytes, object], ns: int) -> None:
     with tempfile.TemporaryDirectory() as base:
         source = Path(base) / "source"
         source.mkdir()
-        lay(source, tree)
-        for path in sorted(source.rglob("*"), reverse=True):
-            os.utime(path, ns=(ns, ns), follow_symlinks=False)
-            if path.is_file() and not path.is_symlink():
-                path.chmod(mode)
+        lay(source, tree, [])
+        for directory, _, _ in os.walk(source, topdown=False):
+            os.utime(directory, ns=(ns, ns))
         repository = a_repository()
         written = repository.write(walk_tree(source), at=NOON)
         restored = repository.restore(written.snapshot_id, Path(base) / "restored")

@@ -15,9 +15,11 @@ from holdfast.repository.check import Depth
 from holdfast.repository.entry import BytesContent, Entry, InvalidEntryError, Problem
 from holdfast.repository.filetree import walk_tree
 from holdfast.repository.key_file import NoRepositoryError, WrongPasswordError
+from holdfast.repository.pack import BlobKind
 from holdfast.repository.repository import NotAFileError, PathNotFoundError, Repository, RepositoryExistsError
 from holdfast.repository.restore import Existing, TargetNotEmptyError
 from holdfast.repository.storage import LocalStorage
+from holdfast.repository.tree import encode_node, encode_tree
 
 
 def test_what_was_backed_up_is_restored_exactly_and_restic_finds_no_error(
@@ -57,6 +59,35 @@ def test_our_trees_have_the_ids_that_restic_gives_them(repository: Repository, s
     written = repository.write(walk_tree(source), at=NOON)
     restic.run("backup", ".", cwd=source)
     assert {snapshot.tree for snapshot in repository.snapshots()} == {written.snapshot.tree}
+
+
+def test_every_tree_that_restic_wrote_is_encoded_to_the_same_bytes_again(
+    repository: Repository, source: Path, restic: Restic
+) -> None:
+    make_awkward_tree(source)
+    (source / "odd link").unlink()  # this restic loses its target
+    restic.run("backup", ".", cwd=source)
+    (snapshot,) = repository.snapshots()
+    reader = repository.reader()
+    waiting, seen = [snapshot.tree], 0
+    while waiting:
+        tree = waiting.pop()
+        nodes = reader.tree(tree)
+        waiting += [node.subtree for node in nodes if node.subtree is not None]
+        encoded = [
+            encode_node(
+                node.name,
+                node.kind,
+                node.metadata,
+                size=node.metadata.size,
+                content=node.content,
+                subtree=node.subtree,
+            )
+            for node in nodes
+        ]
+        assert encode_tree(encoded) == bytes(reader.read(BlobKind.TREE, tree))
+        seen += 1
+    assert seen > 30
 
 
 def test_an_unchanged_file_is_not_read_again(repository: Repository, source: Path) -> None:
