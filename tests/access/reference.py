@@ -22,6 +22,7 @@ class Situation:
     resource: str
     owner: str
     region: str | None
+    tag_keys: list[str] | None
     management: str
     identity: list[Statements] = field(default_factory=list)
     boundary: Statements | None = None
@@ -51,24 +52,44 @@ def _applies(s: Situation, statement: dict[str, Any]) -> bool:
     if "NotResource" in statement and _like(statement["NotResource"], resource):
         return False
     for operator, keys in statement.get("Condition", {}).items():
-        (wanted,) = keys.values()
-        equal = s.region in _listed(wanted)
+        ((key, wanted),) = keys.items()
+        values = _values(s, key)
+        fits = [value for value in values if _like(wanted, value)]
         answers = {
-            "StringEquals": equal,
-            "StringNotEquals": not equal,
-            "StringEqualsIfExists": s.region is None or equal,
+            "StringEquals": bool(fits),
+            "StringNotEquals": not fits,
+            "StringEqualsIfExists": not values or bool(fits),
+            "ForAnyValue:StringLike": bool(fits),
+            "ForAllValues:StringEquals": len(fits) == len(values),
+            "Null": (not values) is (wanted == "true"),
         }
         if not answers[operator]:
             return False
     return True
 
 
+def _values(s: Situation, key: str) -> list[str]:
+    """Return what the request says for a condition key."""
+    tags = dict(s.caller.tags)
+    return {
+        "aws:RequestedRegion": [] if s.region is None else [s.region],
+        "aws:PrincipalTag/team": [tags["team"]] if "team" in tags else [],
+        "aws:TagKeys": s.tag_keys or [],
+    }[key]
+
+
 def _names(s: Situation, statement: dict[str, Any]) -> set[str]:
-    """Return in which ways the statement's Principal names the caller."""
-    who, ways = statement["Principal"], set()
+    """Return in which ways the statement speaks of the caller: it names them, or does not leave them out."""
+    if "NotPrincipal" in statement:
+        return set() if _spared(s, statement["NotPrincipal"]) else {"itself"}
+    who, ways = statement["Principal"], set[str]()
     if who == "*":
         return {"everybody"}
-    for name in _listed(who["AWS"]):
+    if s.caller.kind is CallerKind.SERVICE:
+        return {"itself"} if s.caller.arn in _listed(who.get("Service", [])) else set()
+    if s.caller.kind is CallerKind.FEDERATED:
+        return {"itself"} if s.caller.federated_provider in _listed(who.get("Federated", [])) else set()
+    for name in _listed(who.get("AWS", [])):
         if name == s.caller.account:
             ways.add("itself" if s.caller.kind is CallerKind.ROOT else "account")
         elif name == s.caller.arn:
@@ -78,10 +99,25 @@ def _names(s: Situation, statement: dict[str, Any]) -> set[str]:
     return ways
 
 
+def _spared(s: Situation, who: dict[str, Any]) -> bool:
+    """Return whether everything that stands for the caller is named: the account, the user or role, and the session."""
+    if s.caller.kind is CallerKind.SERVICE:
+        return s.caller.arn in _listed(who.get("Service", []))
+    if s.caller.kind is CallerKind.FEDERATED:
+        return s.caller.federated_provider in _listed(who.get("Federated", []))
+    stand_for_them = {s.caller.account}
+    if s.caller.kind is not CallerKind.ROOT:
+        stand_for_them |= {s.caller.principal_arn, s.caller.arn}
+    return stand_for_them <= set(_listed(who.get("AWS", [])))
+
+
 def allowed(s: Situation) -> bool:
     """Return the answer that the rules give."""
+    is_outside = s.caller.kind in {CallerKind.SERVICE, CallerKind.FEDERATED}
     own = [*s.identity, *([s.boundary] if s.boundary else []), *([s.session] if s.session else [])]
-    bound_by_scp = s.caller.account != s.management and not s.caller.is_service_linked
+    if is_outside:
+        own = []  # nobody here has given them anything; only the resource's own policy can
+    bound_by_scp = s.caller.account != s.management and not s.caller.is_service_linked and not is_outside
     bound_by_rcp = s.owner != s.management and not s.caller.is_service_linked
     scps = s.scps if bound_by_scp else []
     rcps = s.rcps if bound_by_rcp else []
@@ -102,6 +138,10 @@ def allowed(s: Situation) -> bool:
     for st in s.resource_policy:
         if st["Effect"] == "Allow" and _applies(s, st):
             ways |= _names(s, st)
+    if s.caller.kind is CallerKind.FEDERATED:
+        return "itself" in ways
+    if s.caller.kind is CallerKind.SERVICE:
+        return bool(ways)
     identity = s.caller.kind is CallerKind.ROOT or any(allows(policy) for policy in s.identity)
     bounded = (s.boundary is None or allows(s.boundary)) and (s.session is None or allows(s.session))
     if s.caller.account != s.owner:

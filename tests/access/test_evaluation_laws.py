@@ -20,7 +20,10 @@ from holdfast.access.model import (
     root_caller,
     values_of,
 )
+from holdfast.access.model.caller import federated_caller, service_caller
+from holdfast.access.model.web_identity import WebIdentity
 
+ISSUER = f"arn:aws:iam::{HERE}:oidc-provider/login.example.com"
 ACTIONS = ["backup:DeleteRecoveryPoint", "backup:ListBackupJobs", "kms:Decrypt"]
 RESOURCES = [f"arn:aws:backup:eu-north-1:{HERE}:backup-vault:{name}" for name in ("Daily", "Weekly")]
 CALLERS = [
@@ -32,6 +35,9 @@ CALLERS = [
     a_session("AWSServiceRoleForBackup", is_service_linked=True),
     root_caller(HERE),
     root_caller(THERE),
+    federated_caller(HERE, WebIdentity(ISSUER, "https://login.example.com", "maria", "holdfast", ())),
+    a_user(tags=(("team", "red"),)),
+    service_caller("backup.amazonaws.com", account=HERE),
 ]
 NOTHING: dict[str, Any] = {"Effect": "Allow", "Action": "nothing:AtAll", "Resource": "*"}
 
@@ -44,12 +50,33 @@ some_condition = st.sampled_from(
         {"StringEquals": {"aws:RequestedRegion": ["eu-north-1"]}},
         {"StringNotEquals": {"aws:RequestedRegion": "eu-north-1"}},
         {"StringEqualsIfExists": {"aws:RequestedRegion": "eu-north-1"}},
+        {"StringEquals": {"aws:PrincipalTag/team": "red"}},
+        {"ForAnyValue:StringLike": {"aws:TagKeys": ["te*"]}},
+        {"ForAllValues:StringEquals": {"aws:TagKeys": ["team"]}},
+        {"Null": {"aws:TagKeys": "true"}},
     ]
 )
 principal_names = st.sampled_from(
     [HERE, THERE, MANAGEMENT, *[c.arn for c in CALLERS[:6]], *[c.principal_arn for c in CALLERS[3:5]]]
 )
-one_principal = st.just("*") | st.lists(principal_names, min_size=1, max_size=2).map(lambda names: {"AWS": names})
+some_names = st.lists(principal_names, min_size=1, max_size=3)
+one_principal = st.one_of(
+    st.just("*"),
+    some_names.map(lambda names: {"AWS": names}),
+    st.just({"Federated": ISSUER}),
+    st.just({"Service": ["backup.amazonaws.com", "ec2.amazonaws.com"]}),
+    some_names.map(lambda names: {"AWS": names, "Service": "backup.amazonaws.com"}),
+)
+spared = st.sampled_from(
+    [
+        {"AWS": [HERE]},
+        {"AWS": [HERE, a_user().arn]},
+        {"AWS": [HERE, a_session().principal_arn]},
+        {"AWS": [HERE, a_session().principal_arn, a_session().arn]},
+        {"Federated": ISSUER},
+        {"Service": "backup.amazonaws.com"},
+    ]
+)
 
 
 @st.composite
@@ -63,7 +90,10 @@ def a_statement(draw: st.DrawFn, *, with_principal: bool = False) -> dict[str, A
     if condition is not None:
         statement["Condition"] = condition
     if with_principal:
-        statement["Principal"] = draw(one_principal)
+        if statement["Effect"] == "Deny" and draw(st.booleans()):
+            statement["NotPrincipal"] = draw(spared)
+        else:
+            statement["Principal"] = draw(one_principal)
     return statement
 
 
@@ -82,6 +112,7 @@ situations = st.builds(
     resource=st.sampled_from(RESOURCES),
     owner=st.sampled_from([HERE, HERE, HERE, MANAGEMENT]),
     region=st.sampled_from(["eu-north-1", "us-east-1", None]),
+    tag_keys=st.none() | st.lists(st.sampled_from(["team", "ten", "other"]), min_size=1, max_size=2, unique=True),
     management=st.just(MANAGEMENT),
     identity=st.lists(some_statements, max_size=2),
     boundary=st.none() | some_statements,
@@ -113,7 +144,7 @@ def decide(s: Situation) -> bool:
         resource_policy_decides=s.resource_policy_decides,
         management_accounts=frozenset({s.management}),
     )
-    values = {**caller_values(s.caller), **values_of({"aws:RequestedRegion": s.region})}
+    values = {**caller_values(s.caller), **values_of({"aws:RequestedRegion": s.region, "aws:TagKeys": s.tag_keys})}
     decision = evaluate(AccessRequest(s.caller, s.action, s.resource, s.owner, values), policies)
     assert decision.reason == decision.steps[-1]
     assert ("not authorized" in decision.sentence) is not decision.allowed
@@ -140,7 +171,8 @@ def test_adding_a_deny_never_adds_a_right(situation: Situation, denial: dict[str
     before = decide(situation)
     chosen = data.draw(st.sampled_from(found))
     if chosen is not situation.resource_policy:
-        denial.pop("Principal")
+        denial.pop("Principal", None)
+        denial.pop("NotPrincipal", None)
     chosen.append({**denial, "Effect": "Deny"})
     assert before or not decide(situation)
 

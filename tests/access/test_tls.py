@@ -6,10 +6,12 @@ import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
 from botocore.exceptions import SSLError
+from tests.access.builders import allow, document
 from tests.access.issuer import authority_and_certificate
 from tests.running import REGION, Running, configured, started
 
@@ -41,16 +43,26 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         yield Secured(running.url.replace("127.0.0.1", "localhost"), authority)
 
 
-def identity(secured: Secured, verify: str | bool) -> str:
-    sts = boto3.client(
-        "sts",
+def client(
+    secured: Secured,
+    service: str,
+    key: str = "testing",
+    secret: str = "testing",  # noqa: S107 - of every development server
+    *,
+    verify: str | bool,
+) -> Any:
+    return boto3.client(
+        service,
         region_name=REGION,
         endpoint_url=secured.url,
-        aws_access_key_id="testing",
-        aws_secret_access_key="testing",
+        aws_access_key_id=key,
+        aws_secret_access_key=secret,
         verify=verify,
     )
-    return str(sts.get_caller_identity()["Arn"])
+
+
+def identity(secured: Secured, verify: str | bool) -> str:
+    return str(client(secured, "sts", verify=verify).get_caller_identity()["Arn"])
 
 
 def test_a_client_that_knows_the_authority_is_answered(secured: Secured) -> None:
@@ -78,3 +90,14 @@ def test_versions_that_are_broken_are_not_spoken(secured: Secured, version: ssl.
     context.minimum_version = context.maximum_version = version
     with socket.create_connection(secured.address, timeout=20) as plain, pytest.raises((ssl.SSLError, ConnectionError)):
         context.wrap_socket(plain, server_hostname="localhost")
+
+
+def test_a_policy_can_ask_for_an_encrypted_connection(secured: Secured) -> None:
+    iam = client(secured, "iam", verify=str(secured.authority))
+    iam.create_user(UserName="careful")
+    in_clear = {"Bool": {"aws:SecureTransport": "false"}}
+    statements = [allow("*"), {**allow("*"), "Effect": "Deny", "Condition": in_clear}]
+    iam.put_user_policy(UserName="careful", PolicyName="own", PolicyDocument=document(*statements))
+    made = iam.create_access_key(UserName="careful")["AccessKey"]
+    keys = made["AccessKeyId"], made["SecretAccessKey"]
+    client(secured, "backup", *keys, verify=str(secured.authority)).list_backup_vaults()

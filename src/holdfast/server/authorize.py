@@ -47,7 +47,7 @@ from holdfast.core.errors import DeniedError
 from holdfast.core.outgoing import Outgoing
 from holdfast.database.values import FOREVER
 from holdfast.server.operations import RULES, Check, Scene
-from holdfast.server.operations.scene import Value, arn_account
+from holdfast.server.operations.scene import Value, arn_account, request_tags
 from holdfast.wire.application import Credential
 from holdfast.wire.call import Call, Instance
 from holdfast.wire.errors import ExpiredSessionError
@@ -77,15 +77,6 @@ _ATTACHED = text("""
      ORDER BY a.sequence""").bindparams(bindparam("nodes", expanding=True))
 _TAGS = text("SELECT key, value FROM tag WHERE account = :account AND region IN (:region, '') AND arn = :arn")
 
-_TAG_MEMBERS: Final = (
-    "Tags",
-    "BackupVaultTags",
-    "BackupPlanTags",
-    "RecoveryPointTags",
-    "FrameworkTags",
-    "ReportPlanTags",
-    "TieringConfigurationTags",
-)
 _TAG_KEY_MEMBERS: Final = ("TagKeys", "TagKeyList")
 
 
@@ -335,9 +326,7 @@ class Authorizer:
         known = era.standings.get(key) if key else None
         if known is None:
             household = self._household(tx, era, caller.account)
-            # Service control policies bind the principals of an account, not those whom it lets in from outside.
-            is_outside = caller.kind is CallerKind.FEDERATED
-            scps = () if is_outside else self._levels(tx, era, caller.account, household, _SCP)
+            scps = self._levels(tx, era, caller.account, household, _SCP)
             management = frozenset[str]() if household is None else household.management_accounts
             standing = standing_of(tx, caller, scps, management)
             known = _Known(standing, standing.asks_for_tags, caller_values(caller))
@@ -427,11 +416,12 @@ def _remember(memory: dict[_K, _V], key: _K, value: _V) -> None:
 
 
 def _common_values(call: Call, parameters: Mapping[str, Any]) -> dict[str, Value]:
-    tags = _request_tags(parameters)
+    tags = request_tags(parameters)
     values: dict[str, Value] = {
         "aws:CurrentTime": call.now,
         "aws:EpochTime": int(call.now.timestamp()),
         "aws:RequestedRegion": call.region,
+        "aws:SecureTransport": call.is_encrypted,
         "aws:SourceIp": call.source_ip,
         "aws:UserAgent": call.user_agent,
         "aws:ViaAWSService": False,
@@ -448,22 +438,6 @@ def _age_of_factor(call: Call) -> int | None:
     """Return how many seconds ago a second factor was given for the caller's session, None when none was."""
     given_at = call.caller.mfa_at
     return None if given_at is None else int((call.instance.machine.now() - given_at).total_seconds())
-
-
-def _request_tags(parameters: Mapping[str, Any]) -> dict[str, str]:
-    """Return the tags that a request brings, in whichever of the services' shapes."""
-    tags: dict[str, str] = {}
-    for member in _TAG_MEMBERS:
-        given = parameters.get(member)
-        if isinstance(given, Mapping):
-            tags |= {str(key): str(value) for key, value in given.items()}
-        elif isinstance(given, list):
-            for each in given:
-                if isinstance(each, Mapping):
-                    key = each.get("Key", each.get("TagKey"))
-                    if isinstance(key, str):
-                        tags[key] = str(each.get("Value", each.get("TagValue", "")))
-    return tags
 
 
 def _resource_tags(call: Call, check: Check, owner: str) -> dict[str, str]:

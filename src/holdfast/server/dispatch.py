@@ -122,6 +122,7 @@ class Dispatcher:
             now=self.instance.clock.now(),
             tx=tx,
             instance=self.instance,
+            is_encrypted=received.is_encrypted,
         )
 
 

@@ -83,6 +83,7 @@ class Target:
     management_accounts: frozenset[str]
     tags: Mapping[str, str]
     organization_id: str | None
+    organization_path: str | None
     alias: str | None = None
     """The ARN of a key's alias, where what is done to the alias must be allowed on both."""
 
@@ -233,6 +234,7 @@ def get_target(
         management_accounts=households.management(account),
         tags={**tags_of(tx, account, "", arn), **(tags_of(tx, account, region, arn) if region else {})},
         organization_id=None if row is None else row.organization_id,
+        organization_path=None if row is None or row.organization_id is None else row.path or "",
         alias=alias,
     )
 
@@ -254,6 +256,7 @@ def judge(principal: Principal, action: str, target: Target, context: Mapping[st
     values = {
         **caller_values(caller),
         **values_of({"aws:ResourceAccount": target.owner, "aws:ResourceOrgID": target.organization_id, **tags}),
+        **values_of({"aws:ResourceOrgPaths": target.organization_path, "aws:ViaAWSService": False}),
         **values_of({"kms:CallerAccount": caller.account} if service == "kms" else {}),
         **values_of({key: tuple(value) for key, value in context.items()}),
     }

@@ -309,6 +309,7 @@ class Application:
             source_ip=request.source_ip,
             user_agent=request.headers.get("user-agent", ""),
             access_key_id="" if signature is None else signature.access_key_id,
+            is_encrypted=request.is_encrypted,
         )
 
     def _protocol(self, request: HttpRequest, signature: Signature | SignatureError) -> WireProtocol:
@@ -362,6 +363,7 @@ def _request(scope: Scope) -> HttpRequest:
         scope["query_string"].decode("latin-1"),
         ((name.decode("latin-1"), _header_text(value)) for name, value in scope["headers"]),
         source_ip=client[0] if client else "",
+        is_encrypted=scope.get("scheme") == "https",
     )
 
 

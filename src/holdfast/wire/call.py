@@ -48,6 +48,8 @@ class Received:
     user_agent: str
     access_key_id: str
     """Empty for the few operations that need no signature."""
+    is_encrypted: bool = False
+    """Whether it came over TLS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class Call:
     """Civil time at the start of the request."""
     tx: sa.Connection
     instance: Instance
+    is_encrypted: bool = False
 
     def page_position(self, filters: Mapping[str, Any], token: str | None) -> Any:
         """Return the position that a page token of this operation stands for, None for the first page.

@@ -19,6 +19,8 @@ class HttpRequest:
     """By lower-case name; a header sent twice has its values joined by commas."""
     body: bytes = field(default=b"", repr=False)
     source_ip: str = ""
+    is_encrypted: bool = False
+    """Whether it came over TLS."""
 
     @classmethod
     def of(
@@ -29,13 +31,15 @@ class HttpRequest:
         headers: Iterable[tuple[str, str]],
         body: bytes = b"",
         source_ip: str = "",
+        *,
+        is_encrypted: bool = False,
     ) -> "HttpRequest":
         """Return the request with these parts; header names are put into lower case and repeated ones joined."""
         joined: dict[str, str] = {}
         for name, value in headers:
             key = name.lower()
             joined[key] = f"{joined[key]},{value}" if key in joined else value
-        return cls(method, path, query, joined, body, source_ip)
+        return cls(method, path, query, joined, body, source_ip, is_encrypted)
 
     @cached_property
     def query_pairs(self) -> list[tuple[str, str]]:

@@ -20,6 +20,8 @@ from holdfast.access.model.document import DocumentKind, Statement
 from holdfast.access.model.principal import Grade
 from holdfast.access.model.request import AccessRequest, Level, Policy, PolicySet, PolicyType
 
+_OUTSIDE = frozenset({CallerKind.SERVICE, CallerKind.FEDERATED})
+"""Who has no policies of their own: what the resource's owner lets them do is all they may."""
 _ARTICLE = {
     PolicyType.SCP: "a",
     PolicyType.RCP: "a",
@@ -158,9 +160,13 @@ def evaluate(request: AccessRequest, policies: PolicySet) -> Decision:
 
 
 def _scps(request: AccessRequest, policies: PolicySet) -> tuple[Level, ...]:
-    """Return the service control policies that bind the caller: none bind the management account or services."""
+    """Return the service control policies that bind the caller.
+
+    None bind the management account, services, or those whom an account lets in from outside: they are not its
+    principals before they act in a role.
+    """
     caller = request.caller
-    if caller.kind is CallerKind.SERVICE or caller.is_service_linked:
+    if caller.kind in _OUTSIDE or caller.is_service_linked:
         return ()
     return () if caller.account in policies.management_accounts else policies.scps
 
@@ -182,7 +188,7 @@ def _sources(request: AccessRequest, policies: PolicySet) -> Iterator[_Source]:
             yield PolicyType.RCP, level.node, policy
     for policy in policies.resource:
         yield _resource_type(policies.resource), None, policy
-    if request.caller.kind is CallerKind.SERVICE:
+    if request.caller.kind in _OUTSIDE:
         return
     for policy in policies.identity:
         yield PolicyType.IDENTITY, None, policy

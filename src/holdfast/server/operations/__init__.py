@@ -6,9 +6,9 @@ from typing import Final
 from holdfast.server.operations import backup, keys, organizations
 from holdfast.server.operations.identity import IAM_RULES, STS_RULES
 from holdfast.server.operations.others import CLOUDTRAIL_RULES, HOLDFAST_RULES, TAGGING_RULES
-from holdfast.server.operations.scene import Check, Rule, Scene
+from holdfast.server.operations.scene import Check, Rule, Scene, tagging
 
-RULES: Final[Mapping[str, Mapping[str, Rule]]] = {
+_RULES: Final[Mapping[str, Mapping[str, Rule]]] = {
     "backup": backup.RULES,
     "cloudtrail": CLOUDTRAIL_RULES,
     "holdfast": HOLDFAST_RULES,
@@ -17,6 +17,27 @@ RULES: Final[Mapping[str, Mapping[str, Rule]]] = {
     "organizations": organizations.RULES,
     "resourcegroupstaggingapi": TAGGING_RULES,
     "sts": STS_RULES,
+}
+
+_MADE_WITH_TAGS: Final = ("CreateAccount", "CreateOrganizationalUnit", "CreatePolicy", "InviteAccountToOrganization")
+# Service Authorization Reference: what is made with tags asks for the service's tagging action as well.
+_TAGGING: Final = {
+    "backup": {name: "backup:TagResource" for name in backup.RULES if name.startswith("Create")},
+    "iam": {
+        "CreateOpenIDConnectProvider": "iam:TagOpenIDConnectProvider",
+        "CreatePolicy": "iam:TagPolicy",
+        "CreateRole": "iam:TagRole",
+        "CreateUser": "iam:TagUser",
+        "CreateVirtualMFADevice": "iam:TagMFADevice",
+    },
+    "kms": {"CreateKey": "kms:TagResource"},
+    "organizations": dict.fromkeys(_MADE_WITH_TAGS, "organizations:TagResource"),
+}
+
+RULES: Final[Mapping[str, Mapping[str, Rule]]] = {
+    service: {name: tagging(rule, actions[name]) if name in actions else rule for name, rule in rules.items()}
+    for service, rules in _RULES.items()
+    for actions in (_TAGGING.get(service, {}),)
 }
 """By boto3's name of the service, and the operation."""
 

@@ -6,6 +6,7 @@ policies".
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy import text
@@ -215,6 +216,17 @@ def _testing_selection(action: str) -> Callable[[Scene, Parameters], list[Check]
     return checks
 
 
+def _about_frameworks(rule: Rule) -> Callable[[Scene, Parameters], list[Check]]:
+    """Return the checks of a rule, with the frameworks that a report is to be about."""
+
+    def checks(scene: Scene, parameters: Parameters) -> list[Check]:
+        frameworks = (parameters.get("ReportSetting") or {}).get("FrameworkArns")
+        values: dict[str, Value] = {"backup:FrameworkArns": frameworks or None}
+        return [replace(check, values={**check.values, **values}) for check in rule.checks(scene, parameters)]
+
+    return checks
+
+
 def _lock(scene: Scene, parameters: Parameters) -> list[Check]:
     values = {
         f"backup:{name}": parameters.get(name) for name in ("ChangeableForDays", "MinRetentionDays", "MaxRetentionDays")
@@ -250,10 +262,12 @@ def _rules() -> dict[str, Rule]:
         "PutBackupVaultNotifications",
         "DeleteBackupVaultNotifications",
         "DeleteBackupVaultLockConfiguration",
-        "AssociateBackupVaultMpaApprovalTeam",
         "DisassociateBackupVaultMpaApprovalTeam",
     ):
         rules[name] = Rule(_on_vault(f"backup:{name}"))
+    rules["AssociateBackupVaultMpaApprovalTeam"] = Rule(
+        _on_vault("backup:AssociateBackupVaultMpaApprovalTeam", MpaApprovalTeamArn="MpaApprovalTeamArn")
+    )
     rules["CreateBackupVault"] = Rule(_create_vault)
     rules["CreateLogicallyAirGappedBackupVault"] = Rule(
         _on_vault(
@@ -274,7 +288,12 @@ def _rules() -> dict[str, Rule]:
         rules[name] = Rule(_on_point(f"backup:{name}"))
     rules["UpdateRecoveryPointIndexSettings"] = Rule(
         lambda scene, parameters: [
-            _point_check(scene, parameters, "backup:UpdateRecoveryPointIndexSettings"),
+            _point_check(
+                scene,
+                parameters,
+                "backup:UpdateRecoveryPointIndexSettings",
+                {"backup:Index": parameters.get("Index")},
+            ),
             *pass_role(scene, parameters.get("IamRoleArn")),
         ]
     )
@@ -292,6 +311,8 @@ def _rules() -> dict[str, Rule]:
         rules[f"Create{noun}"] = Rule(_plain(f"backup:Create{noun}"))
         for verb in ("Update", "Delete"):
             rules[f"{verb}{noun}"] = Rule(_on(f"backup:{verb}{noun}", template))
+    for name in ("CreateReportPlan", "UpdateReportPlan"):
+        rules[name] = Rule(_about_frameworks(rules[name]))
     rules["StartReportJob"] = Rule(_on("backup:StartReportJob", _REPORT))
     for verb in ("Create", "Update"):
         rules[f"{verb}RestoreTestingSelection"] = Rule(_testing_selection(f"backup:{verb}RestoreTestingSelection"))

@@ -1,9 +1,9 @@
 """What the table of operations is written in: scenes, checks and rules."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -12,6 +12,15 @@ from holdfast.access.model.request import Policy
 from holdfast.wire.call import Instance
 
 _MOST_REMEMBERED = 20_000
+_TAG_MEMBERS: Final = (
+    "Tags",
+    "BackupVaultTags",
+    "BackupPlanTags",
+    "RecoveryPointTags",
+    "FrameworkTags",
+    "ReportPlanTags",
+    "TieringConfigurationTags",
+)
 
 Parameters = Mapping[str, Any]
 Value = str | bool | int | datetime | Iterable[str] | None
@@ -103,3 +112,34 @@ def arn_account(arn: str) -> str | None:
 def listed(value: Any) -> list[Any]:
     """Return a list member, which may be absent."""
     return list(value or ())
+
+
+def request_tags(parameters: Parameters) -> dict[str, str]:
+    """Return the tags that a request brings, in whichever of the services' shapes."""
+    tags: dict[str, str] = {}
+    for member in _TAG_MEMBERS:
+        given = parameters.get(member)
+        if isinstance(given, Mapping):
+            tags |= {str(key): str(value) for key, value in given.items()}
+        elif isinstance(given, list):
+            for each in given:
+                if isinstance(each, Mapping):
+                    key = each.get("Key", each.get("TagKey"))
+                    if isinstance(key, str):
+                        tags[key] = str(each.get("Value", each.get("TagValue", "")))
+    return tags
+
+
+def tagging(rule: Rule, action: str) -> Rule:
+    """Return a rule that asks for a tagging action too, on the same resource, when the request brings tags.
+
+    Who may make a thing may not therefore tag it: tags open what policies give by them.
+    """
+
+    def checks(scene: Scene, parameters: Parameters) -> list[Check]:
+        found = rule.checks(scene, parameters)
+        if request_tags(parameters):
+            found.append(replace(found[0], action=action))
+        return found
+
+    return replace(rule, checks=checks)
