@@ -315,6 +315,11 @@ TABLE: Final = (
         on_vault(SNSTopicArn=f"arn:aws:sns:{REGION}:{MEMBER}:topic", BackupVaultEvents=["BACKUP_JOB_FAILED"]),
     ),
     Destructive("holdfast", "PutVaultDeletionDelay", on_vault(Days=8)),
+    Destructive(
+        "backup",
+        "PutRestoreValidationResult",
+        on_everything(RestoreJobId=new_uuid(), ValidationStatus="FAILED"),
+    ),
     Destructive("backup", "StopBackupJob", on_everything(BackupJobId=new_uuid())),
     Destructive("backup", "UntagResource", _tagged_vault),
     Destructive("backup", "UpdateBackupPlan", on_plan(BackupPlan=_PLAN)),

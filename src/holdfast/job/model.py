@@ -122,6 +122,10 @@ class JobNotFoundError(NotFoundError):
     """There is no such job in this account."""
 
 
+class ValidationFixedError(InvalidStateError):
+    """A restore was validated before, or there is nothing to validate yet."""
+
+
 class JobEndedError(InvalidStateError):
     """The job has ended, so it cannot be stopped."""
 

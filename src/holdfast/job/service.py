@@ -34,6 +34,7 @@ from holdfast.job.model import (
     Stopped,
     Subject,
     TryAgain,
+    ValidationFixedError,
     Waiting,
     after_failure,
     expired_before_completion,
@@ -356,6 +357,20 @@ def request_stop(tx: sa.Connection, job: Job, *, now: datetime, machine_now: dat
         return present
     _note(tx, [stopped], now=now, machine_now=machine_now)
     return stopped
+
+
+def put_validation(tx: sa.Connection, job: Job, status: str, message: str | None) -> None:
+    """Note what somebody found when they looked at what a restore had brought back; a final finding stays.
+
+    Raises:
+        ValidationFixedError: the restore has not completed, or was validated before.
+    """
+    if job.state is not State.COMPLETED:
+        raise ValidationFixedError(f"restore job {job.id} is {job.state}; only one that completed is validated")
+    before = job.result.get("validation", {}).get("status")
+    found = {"status": status, "message": message}
+    if before not in {None, "VALIDATING"} or not store.put_result(tx, job, {**job.result, "validation": found}):
+        raise ValidationFixedError(f"restore job {job.id} was validated before ({before}), and that is not changed")
 
 
 def expire_unstarted(tx: sa.Connection, *, now: datetime, machine_now: datetime, limit: int = BATCH) -> int:

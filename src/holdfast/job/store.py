@@ -120,6 +120,8 @@ _END = text(f"""
     sa.bindparam("state", type_=sa.Text),
 )
 
+_VALIDATED = text("UPDATE job SET result = :result WHERE id = :id AND result = :before")
+
 _TRY_AGAIN = text(f"""
     UPDATE job
        SET state = 'CREATED', retry_at = :retry_at, waiting_for = 'retry', message = :message,
@@ -315,6 +317,12 @@ def allow(tx: sa.Connection, job_id: str, epoch: int, prepared: Mapping[str, Any
         {"id": job_id, "epoch": epoch, "prepared": to_json(dict(prepared)), "machine_now": stamp(machine_now)},
     ).one_or_none()
     return row is not None
+
+
+def put_result(tx: sa.Connection, job: Job, result: Mapping[str, Any]) -> bool:
+    """Replace what a job has made known of itself; return False if somebody else changed it since it was read."""
+    values = {"id": job.id, "before": to_json(job.result), "result": to_json(result)}
+    return tx.execute(_VALIDATED, values).rowcount == 1
 
 
 def end(

@@ -202,9 +202,24 @@ def lifecycle_of(job: Job) -> dict[str, int] | None:
     return {member: known[name] for member, name in members.items() if known.get(name) is not None} or None
 
 
+def get_restore_job_metadata(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
+    """Give the metadata that a restore was started with."""
+    job = _mine(call, shape["RestoreJobId"], Kind.RESTORE)
+    return {"RestoreJobId": job.id, "Metadata": dict(job.options.get("metadata", {}))}
+
+
+def put_restore_validation_result(call: Call, shape: dict[str, Any]) -> None:
+    """Note what was found when a restore was looked at."""
+    job = _mine(call, shape["RestoreJobId"], Kind.RESTORE)
+    service.put_validation(call.tx, job, shape["ValidationStatus"], shape.get("ValidationStatusMessage"))
+
+
 def restore_job_to_wire(job: Job) -> dict[str, Any]:
     """Return a restore job as DescribeRestoreJob and ListRestoreJobs show it."""
+    validation = job.result.get("validation", {})
     return {
+        "ValidationStatus": validation.get("status"),
+        "ValidationStatusMessage": validation.get("message"),
         "AccountId": job.account,
         "RestoreJobId": job.id,
         "RecoveryPointArn": job.recovery_point_arn,
@@ -269,4 +284,6 @@ OPERATIONS: Final[Mapping[str, Handler]] = {
     "DescribeBackupJob": describe_backup_job,
     "StartRestoreJob": start_restore_job,
     "DescribeRestoreJob": describe_restore_job,
+    "GetRestoreJobMetadata": get_restore_job_metadata,
+    "PutRestoreValidationResult": put_restore_validation_result,
 }
