@@ -16,8 +16,9 @@ import pytest
 import sqlalchemy as sa
 from botocore.exceptions import ClientError
 from tests.vault.builders import ACCOUNT, DAY, NOON, REGION, StillMachine, back_up, opened
-from tests.vault.served import Served, serving
+from tests.vault.served import SECRET, Served, serving
 
+from holdfast.cli.client import session
 from holdfast.core.ids import new_uuid
 from holdfast.core.settings import Mode
 from holdfast.database.connection import Database
@@ -63,7 +64,8 @@ class Case:
         return {"BackupVaultName": self.vault, "RecoveryPointArn": self.point.arn}
 
     def client(self, name: str = "backup") -> Any:
-        return self.served.client(name)
+        own = session(access_key=f"AKIA{ACCOUNT}", secret_key=SECRET, token=None, region=REGION)
+        return own.client(name, endpoint_url=self.served.url)
 
     def tries(self, call: str, *, service_name: str = "backup", **given: Any) -> str:
         """Make a call; return the code of its refusal, or nothing."""

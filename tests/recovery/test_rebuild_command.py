@@ -70,6 +70,7 @@ def test_the_recovery_key_is_read_from_standard_input(tmp_path: Path, custody: C
     )
     assert done.returncode == 0, done.stderr
     assert "nobody can sign in yet" in done.stdout
+    assert "Before an account restores" in done.stdout
     assert (tmp_path / "new" / "recovery.pub").read_bytes() == RECOVERY.public
 
 

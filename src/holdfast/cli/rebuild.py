@@ -14,6 +14,7 @@ from holdfast.cli.keys import recovery_key_in
 from holdfast.cli.opening import open_or_make
 from holdfast.core.clock import SystemClock, SystemMachineTime
 from holdfast.database.connection import Database
+from holdfast.database.facts import OPERATOR, recalled, remember
 from holdfast.database.schema import upgrade
 from holdfast.recovery.rebuild import Rebuilt, VaultRebuilt, rebuild
 from holdfast.server.configuration import Configuration, load_configuration
@@ -65,6 +66,8 @@ def _run(options: Options, directory: DataDirectory, configuration: Configuratio
         )
         if options.administrator_of is not None:
             with database.transaction() as tx:
+                if recalled(tx, OPERATOR) is None:
+                    remember(tx, OPERATOR, options.administrator_of)
                 made = create_first_administrator(tx, root_key, options.administrator_of, "admin", now=now)
             administrator = {
                 "Account": options.administrator_of,
@@ -134,6 +137,12 @@ def _print_next(found: Rebuilt, administrator: dict[str, str] | None) -> None:
         print(f"  Secret access key  {administrator['SecretAccessKey']}")
     elif found.accounts:
         print("nobody can sign in yet: run the same command with --administrator-of ACCOUNT")
+    if found.accounts:
+        print(
+            "Before an account restores: start `holdfast serve`; as the administrator create the organization "
+            "(CreateOrganization), take the other accounts in (`holdfast` ImportAccount), say where they may restore "
+            "(PutSiteGrant with AllowRestore), and make a role for restores that trusts backup.amazonaws.com"
+        )
 
 
 def _findings(vault: VaultRebuilt) -> list[str]:
