@@ -37,5 +37,8 @@ fix: .venv/.dev ## what a machine can mend
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix .
 
+golden: .venv/.dev ## the data directory of this release, frozen for later ones to open
+	@$(PY) -m tests.golden.make_data_directory
+
 clean: ## remove the virtual environment and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
