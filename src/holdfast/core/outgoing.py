@@ -9,7 +9,7 @@ followed; and only so much is read, for so long.
 import ipaddress
 import socket
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -24,8 +24,11 @@ from holdfast.core.errors import InvalidInputError, UnavailableError
 _CONNECT_SECONDS: Final = 3.0
 _WHOLE_SECONDS: Final = 5.0
 _PIECE: Final = 16_384
+_HTTP_PORT: Final = 80
 _HTTPS_PORT: Final = 443
 _OK: Final = 200
+_SUCCESS: Final = 2
+_MOST_OF_A_RECEIPT: Final = 65_536
 # Addresses in which others are written, so that a public-looking one may lead to a private one.
 _WRAPPING: Final = tuple(
     ipaddress.ip_network(each) for each in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")
@@ -86,8 +89,10 @@ def is_public(address: _Address) -> bool:
     return address.is_global and not address.is_multicast
 
 
-def check_url(url: str) -> SplitResult:
+def check_url(url: str, *, plain: bool = False) -> SplitResult:
     """Return the parts of an address that may be asked: `https`, a host, perhaps a port and a path, and no more.
+
+    With `plain`, it may be `http`.
 
     Raises:
         OutgoingRefusedError: it is something else.
@@ -97,8 +102,9 @@ def check_url(url: str) -> SplitResult:
         port = parts.port
     except ValueError as error:
         raise OutgoingRefusedError(f"{url[:200]!r} is no URL: {error}") from error
-    plain = url.isascii() and url.isprintable() and not set(url) & set(' "<>\\^`{|}')
-    if parts.scheme != "https" or not parts.hostname or not plain or port == 0:
+    is_written_well = url.isascii() and url.isprintable() and not set(url) & set(' "<>\\^`{|}')
+    schemes = {"https", "http"} if plain else {"https"}
+    if parts.scheme not in schemes or not parts.hostname or not is_written_well or port == 0:
         raise OutgoingRefusedError(f"{url[:200]!r} does not begin with https:// and the name of a host")
     if "@" in parts.netloc or "?" in url or "#" in url:
         raise OutgoingRefusedError(f"{url[:200]!r} has a user, a query or a fragment, and may not")
@@ -107,7 +113,7 @@ def check_url(url: str) -> SplitResult:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """Fetches documents from other servers."""
+    """Fetches documents from other servers, and sends them some."""
 
     machine: MachineTime
     reach: Reach = field(default_factory=Reach)
@@ -123,21 +129,32 @@ class Outgoing:
                 trusted.
         """
         parts = check_url(url)
-        host, port = (parts.hostname or "").lower(), parts.port or _HTTPS_PORT
+        return self._ask(parts, "GET", {"Accept": "application/json"}, None, most_bytes)
+
+    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
+        """Send a body to an address; plain `http` only where the host's configuration lists the place by name.
+
+        Raises:
+            OutgoingRefusedError: the address is none, or leads to where nothing may be sent.
+            UnreachableError: nobody takes it with a status from 200 to 299, or not in time.
+        """
+        self._ask(check_url(url, plain=True), "POST", headers, body, _MOST_OF_A_RECEIPT)
+
+    def _ask(
+        self, parts: SplitResult, method: str, headers: Mapping[str, str], body: bytes | None, most_bytes: int
+    ) -> bytes:
+        url, is_plain = parts.geturl(), parts.scheme == "http"
+        host, port = (parts.hostname or "").lower(), parts.port or (_HTTP_PORT if is_plain else _HTTPS_PORT)
+        if is_plain and not {host, f"{host}:{port}"} & self.reach.hosts:
+            raise OutgoingRefusedError(
+                f"{url} is not encrypted; use https, or list {host}:{port} in [outgoing] of the host's configuration"
+            )
         ends = self.machine.monotonic() + _WHOLE_SECONDS
         problem: Exception | None = None
         for address in self._addresses(host, port):
-            pool = urllib3.HTTPSConnectionPool(
-                str(address),
-                port,
-                timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=_WHOLE_SECONDS),
-                retries=False,
-                ssl_context=self._trust(),
-                server_hostname=host,
-                assert_hostname=host,
-            )
+            pool = self._pool(host, port, address, is_plain=is_plain)
             try:
-                return self._answer(pool, parts, most_bytes, ends)
+                return self._answer(pool, parts, method, headers, body, most_bytes, ends)
             except (NewConnectionError, ConnectTimeoutError) as error:
                 problem = error  # a host with several addresses may be there at another one
             except (HTTPError, OSError) as error:
@@ -146,17 +163,41 @@ class Outgoing:
                 pool.close()
         raise UnreachableError(f"{url} does not answer: {problem}") from problem
 
-    def _answer(self, pool: urllib3.HTTPSConnectionPool, parts: SplitResult, most_bytes: int, ends: float) -> bytes:
+    def _pool(self, host: str, port: int, address: _Address, *, is_plain: bool) -> urllib3.HTTPConnectionPool:
+        timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=_WHOLE_SECONDS)
+        if is_plain:
+            return urllib3.HTTPConnectionPool(str(address), port, timeout=timeout, retries=False)
+        return urllib3.HTTPSConnectionPool(
+            str(address),
+            port,
+            timeout=timeout,
+            retries=False,
+            ssl_context=self._trust(),
+            server_hostname=host,
+            assert_hostname=host,
+        )
+
+    def _answer(
+        self,
+        pool: urllib3.HTTPConnectionPool,
+        parts: SplitResult,
+        method: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        most_bytes: int,
+        ends: float,
+    ) -> bytes:
         url = parts.geturl()
         answer = pool.urlopen(
-            "GET",
+            method,
             parts.path or "/",
-            headers={"Host": parts.netloc, "Accept": "application/json", "User-Agent": "holdfast"},
+            body=body,
+            headers={**headers, "Host": parts.netloc, "User-Agent": "holdfast"},
             redirect=False,
             preload_content=False,
             decode_content=False,
         )
-        if answer.status != _OK:
+        if answer.status != _OK and (method == "GET" or answer.status // 100 != _SUCCESS):
             raise UnreachableError(f"{url} answered {answer.status} instead of 200")
         received = bytearray()
         while piece := answer.read(_PIECE):

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import text
 
 from holdfast.database.values import FOREVER, from_json, instant, instant_or_none, stamp, stamp_or_none, to_json
+from holdfast.job.event import DETAIL_TYPES, detail_of
 from holdfast.job.model import Category, Job, Kind, Progress, State, Waiting
 from holdfast.trail.service import Decision, Entry, record
 
@@ -453,18 +454,6 @@ def _entry(job: Job, now: datetime) -> Entry:
         what = "RestoreCompleted" if job.kind is Kind.RESTORE else f"{job.kind.word}JobCompleted"
     else:
         what = f"{job.kind.word}JobStateChanged"
-    facts = {
-        "jobId": job.id,
-        "state": job.state.value,
-        "epoch": job.epoch,
-        "resourceArn": job.resource_arn,
-        "resourceType": job.resource_type,
-        "backupVaultArn": job.vault_arn,
-        "recoveryPointArn": job.recovery_point_arn,
-        "iamRoleArn": job.role_arn,
-        "backupPlanName": job.plan_name,
-        "bytesTransferred": job.bytes_done,
-    }
     return Entry(
         at=now,
         account=job.account,
@@ -474,7 +463,7 @@ def _entry(job: Job, now: datetime) -> Entry:
         principal_arn=_PRINCIPAL,
         decision=Decision.EVENT,
         reason=job.message or f"the job is {job.state.value}",
-        parameters={name: value for name, value in facts.items() if value is not None},
+        parameters={"detailType": DETAIL_TYPES[job.kind], "jobId": job.id, "epoch": job.epoch, **detail_of(job)},
     )
 
 

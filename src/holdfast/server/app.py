@@ -8,6 +8,7 @@ import structlog
 
 from holdfast import __version__
 from holdfast.core.clock import Clock, MachineTime
+from holdfast.core.outgoing import Outgoing
 from holdfast.core.seal import RootKey
 from holdfast.core.settings import Mode, Settings
 from holdfast.database.connection import Database
@@ -17,6 +18,7 @@ from holdfast.database.schema import upgrade
 from holdfast.database.state import StateKeeper
 from holdfast.job.supervisor import Supervisor
 from holdfast.monitor.counting import fold_all
+from holdfast.monitor.routing import deliver, forward
 from holdfast.recovery.cold import ColdMover
 from holdfast.recovery.guard import why_stopped
 from holdfast.recovery.housekeeping import Housekeeper
@@ -89,6 +91,7 @@ class Holdfast:
                 Loop("cold storage", _HOUSEKEEPING_SECONDS, self.move_to_cold),
                 Loop("reconcile", news.RECONCILE_SECONDS, lambda: news.reconcile(instance.database, instance.clock)),
                 Loop("trail", _SEALING_SECONDS, self.keep_trail),
+                Loop("events", _NEWS_SECONDS, self._tell_receivers),
                 Loop("counts", _COUNTING_SECONDS, lambda: fold_all(instance.database)),
                 *([] if keeper is None else [Loop("state", _STATE_SECONDS, keeper.keep)]),
             ],
@@ -131,6 +134,13 @@ class Holdfast:
     def move_to_cold(self) -> None:
         """Move what is due to cold storage; it may take long, so nothing else waits for it."""
         self.cold_mover.move_due(now=self.instance.clock.now())
+
+    def _tell_receivers(self) -> None:
+        instance = self.instance
+        forward(instance.database, machine_now=instance.machine.now())
+        outgoing = Outgoing(instance.machine, instance.settings.outgoing, instance.settings.authorities)
+        while deliver(instance.database, outgoing, instance.root_key):
+            pass
 
     def keep_house(self) -> None:
         """Do what time makes due: points expire and are purged, closed accounts leave, keys rotate or go."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
+from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 
@@ -37,6 +38,8 @@ from holdfast.source.restore_metadata import SECRET_KEY, database_restore, file_
 
 RESOURCE_CHANGED: Final = "ResourceChanged"
 _SEAL: Final = "source secret"
+WEB_PORTS: Final = {"https": 443, "http": 80}
+"""Secrets of these schemes sign what is sent to a receiver of events."""
 
 ClassOf = Callable[[str, str, Mapping[str, str]], int]
 """Gives the id of the class of resources with a type, region and tags; the assessment station keeps them."""
@@ -385,8 +388,11 @@ def put_secret(
             and port name no server.
         VersionChangedError: it has another version than was expected.
     """
-    place = server_location(secret.scheme, secret.host, secret.port)
-    secret = replace(secret, scheme=place.scheme.value, host=place.host, port=place.port)
+    if secret.scheme in WEB_PORTS:
+        secret = replace(secret, host=secret.host.lower(), port=secret.port or WEB_PORTS[secret.scheme])
+    else:
+        place = server_location(secret.scheme, secret.host, secret.port)
+        secret = replace(secret, scheme=place.scheme.value, host=place.host, port=place.port)
     known = store.find_secret(tx, account, region, secret.name)
     refuse_if_changed(secret.name, 0 if known is None else known.version, expected_version)
     if value is None and known is None:
@@ -433,6 +439,26 @@ def delete_secret(tx: sa.Connection, account: str, region: str, name: str, *, ex
     if user is not None:
         raise InvalidInputError(f"the secret {name!r} is used by the resource {user!r}; give that another one first")
     store.delete_secret(tx, account, region, name)
+
+
+def web_secret(tx: sa.Connection, root_key: RootKey, account: str, region: str, name: str, url: str) -> bytes:
+    """Return the secret that signs what is sent to a URL.
+
+    Raises:
+        UnknownObjectError: there is none of this name.
+        InvalidResourceError: it is not for this scheme, host and port.
+    """
+    found = get_secret(tx, account, region, name)
+    parts = urlsplit(url)
+    if (found.scheme, found.host, found.port) != (
+        parts.scheme,
+        parts.hostname,
+        parts.port or WEB_PORTS.get(parts.scheme),
+    ):
+        raise InvalidResourceError(
+            f"the secret {name!r} is for {found.scheme}://{found.host}:{found.port}, not for {url}"
+        )
+    return _opened(root_key, found).password.encode()
 
 
 def open_secret(tx: sa.Connection, root_key: RootKey, resource: Resource) -> SourceSecret | None:

@@ -22,6 +22,12 @@ _FIND = text("""
        AND (:resource = '' OR parameters LIKE :within ESCAPE '!')
        AND (:name = '' OR principal_arn = :name OR principal_arn LIKE :suffix ESCAPE '!')
      ORDER BY id DESC LIMIT :limit""")
+_NEWEST_BLOCK = text("SELECT max(number) FROM audit_block")
+_OF_BLOCK = text("""
+    SELECT id, at, kind, account, region, service, operation, principal_arn, person, source_ip, user_agent, request_id,
+           decision, reason, parameters
+      FROM audit_entry
+     WHERE block = :number AND service = 'backup' AND kind <> 'read' AND decision <> 'REFUSED' ORDER BY id""")
 _NO_BOUND = 2**62
 
 
@@ -90,23 +96,34 @@ def find_entries(tx: sa.Connection, wanted: Wanted, *, before: int | None, limit
             "limit": limit,
         },
     )
-    return [
-        Recorded(
-            id=row.id,
-            at=instant(row.at),
-            account=row.account,
-            region=row.region,
-            service=row.service,
-            operation=row.operation,
-            principal_arn=row.principal_arn,
-            person=row.person,
-            source_ip=row.source_ip,
-            user_agent=row.user_agent,
-            request_id=row.request_id,
-            decision=Decision(row.decision),
-            reason=row.reason,
-            parameters=from_json(row.parameters),
-            reads=row.kind == Kind.READ,
-        )
-        for row in rows
-    ]
+    return [_recorded(row) for row in rows]
+
+
+def sealed_up_to(tx: sa.Connection) -> int:
+    """Return the number of the newest block; 0 where there is none."""
+    return int(tx.execute(_NEWEST_BLOCK).scalar_one() or 0)
+
+
+def changes_in_block(tx: sa.Connection, number: int) -> list[Recorded]:
+    """Return what happened to backups by the entries of a block, in their order: neither reads nor refusals."""
+    return [_recorded(row) for row in tx.execute(_OF_BLOCK, {"number": number})]
+
+
+def _recorded(row: sa.Row[Any]) -> Recorded:
+    return Recorded(
+        id=row.id,
+        at=instant(row.at),
+        account=row.account,
+        region=row.region,
+        service=row.service,
+        operation=row.operation,
+        principal_arn=row.principal_arn,
+        person=row.person,
+        source_ip=row.source_ip,
+        user_agent=row.user_agent,
+        request_id=row.request_id,
+        decision=Decision(row.decision),
+        reason=row.reason,
+        parameters=from_json(row.parameters),
+        reads=row.kind == Kind.READ,
+    )

@@ -29,6 +29,7 @@ _SECRET_MEMBERS: Final = frozenset(
         "AuthenticationCode1",
         "AuthenticationCode2",
         "WebIdentityToken",
+        "Token",
     }
 )
 _INSERT = text("""

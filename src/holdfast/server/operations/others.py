@@ -63,6 +63,7 @@ _OBJECTS: Final = (
     ("Resource", "resource", "ResourceArn"),
     ("SiteGrant", "site-grant", "Name"),
     ("Secret", "secret", "Name"),
+    ("EventRoute", "event-route", "Name"),
     ("Storage", "storage", "Name"),
 )
 
@@ -94,6 +95,7 @@ def _holdfast_rules() -> dict[str, Rule]:
         "GetOrganizationTree",
         "LintPolicy",
         "ListAccounts",
+        "ListDeadLetters",
         "ListDeletedRecoveryPoints",
         "ListJobProblems",
         "ListPolicyDistribution",
@@ -109,6 +111,8 @@ def _holdfast_rules() -> dict[str, Rule]:
     )
     rules["PutVaultDeletionDelay"] = Rule(_on_backup_vault("holdfast:PutVaultDeletionDelay"))
     rules["DescribeVaultDeletionDelay"] = reading(_on_backup_vault("holdfast:DescribeVaultDeletionDelay"))
+    for name in ("ConfirmEventRoute", "RedeliverDeadLetters", "SendTestEvent"):
+        rules[name] = Rule(_named(f"holdfast:{name}", "event-route", "Name"))
     for name in ("ImportAccount", "ReleaseDeletion", "UpdateAccountNames"):
         rules[name] = Rule(on_everything(f"holdfast:{name}"))
     return rules

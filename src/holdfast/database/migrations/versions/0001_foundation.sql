@@ -480,3 +480,17 @@ CREATE TABLE audit_block (
     stored BOOLEAN NOT NULL, PRIMARY KEY (number)
 );
 CREATE INDEX audit_block_unstored ON audit_block (stored, number);
+
+-- Where events go, and what is on its way there. An event goes to a route once, however often it is found.
+CREATE TABLE event_route (
+    account TEXT NOT NULL, name TEXT NOT NULL, region TEXT NOT NULL, url TEXT NOT NULL, format TEXT NOT NULL,
+    secret_name TEXT, organization_wide BOOLEAN NOT NULL, topic TEXT, detail_types TEXT NOT NULL, states TEXT NOT NULL,
+    confirmation TEXT, version INTEGER NOT NULL, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL,
+    PRIMARY KEY (account, name)
+);
+CREATE TABLE event_delivery (
+    account TEXT NOT NULL, route TEXT NOT NULL, event_id TEXT NOT NULL, body TEXT NOT NULL, state TEXT NOT NULL,
+    attempts INTEGER NOT NULL, available_at BIGINT NOT NULL, created_at BIGINT NOT NULL, error TEXT,
+    PRIMARY KEY (account, route, event_id)
+);
+CREATE INDEX event_delivery_due ON event_delivery (state, available_at);

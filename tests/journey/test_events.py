@@ -1,0 +1,82 @@
+"""Events reach those who asked for them: signed, once, and never at the cost of a backup."""
+
+import base64
+import hashlib
+import hmac
+from pathlib import Path
+
+from tests.monitor.receiver import Receiver, receiving
+from tests.running import VAULT, configured, eventually, found_organization, join, refusal, started
+
+from holdfast.cli.tree import make_tree
+
+SECRET = "a shared secret"
+
+
+def signed_well(receiver: Receiver) -> bool:
+    """Whether each message that came carries the signature that its secret makes."""
+    return all(
+        headers["webhook-signature"]
+        == "v1,"
+        + base64.b64encode(
+            hmac.digest(
+                SECRET.encode(),
+                f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body,
+                hashlib.sha256,
+            )
+        ).decode()
+        for headers, body in receiver.came
+    )
+
+
+def test_a_backup_is_told_of_to_the_organizations_receiver_and_to_the_vaults_subscriber(tmp_path: Path) -> None:
+    with receiving() as pager, receiving() as subscriber:
+        allowed = f'[outgoing]\nallow = ["{pager.place}", "{subscriber.place}"]\n'
+        configured(tmp_path / "data", allowed)
+        with started("dev", tmp_path / "data") as server:
+            found_organization(server)
+            shop = join(server, "shop")
+            holdfast = server.client("holdfast")
+            holdfast.put_secret(Name="pager", Scheme="http", Host="127.0.0.1", Port=pager.port, Value=SECRET)
+            route = {"Name": "pager", "Url": pager.url, "SecretName": "pager", "OrganizationWide": True}
+            put = holdfast.put_event_route(**route, DetailTypes=["Backup Job State Change"], Tags={"team": "night"})
+            assert holdfast.describe_event_route(Name="pager")["EventRoute"] == put["EventRoute"]
+            assert put["EventRoute"]["Tags"] == {"team": "night"}
+            assert [each["Name"] for each in holdfast.list_event_routes()["EventRoutes"]] == ["pager"]
+            theirs = shop.client("holdfast")
+            assert refusal(theirs.put_event_route, Name="all", Url=pager.url, OrganizationWide=True)[0] == (
+                "ValidationException"
+            )
+            assert refusal(theirs.describe_event_route, Name="pager")[0] == "ResourceNotFoundException"
+            unreachable = theirs.put_event_route(Name="dead", Url="https://127.0.0.1:1/")["EventRoute"]
+            assert unreachable["Confirmed"]
+            topic = f"arn:aws:sns:{shop.region}:{shop.id}:backups"
+            theirs.put_event_route(Name="topic", Url=subscriber.url, Format="SNS", TopicArn=topic)
+            shop.client("backup").put_backup_vault_notifications(
+                BackupVaultName=VAULT, SNSTopicArn=topic, BackupVaultEvents=["BACKUP_JOB_COMPLETED"]
+            )
+            eventually(lambda: subscriber.came, "the subscriber is asked to confirm")
+            (asked,) = subscriber.bodies()
+            assert theirs.confirm_event_route(Name="topic", Token=asked["Token"])["EventRoute"]["Confirmed"]
+            sent = holdfast.send_test_event(Name="pager")["EventId"]
+            eventually(lambda: pager.came, "the test event arrives")
+            assert [each["id"] for each in pager.bodies()] == [sent]
+            tree = shop.sandbox / "files"
+            make_tree(tree, theme="shop", files=3)
+            job = shop.back_up(shop.register("files", tree))
+            server.settle(60)
+            eventually(lambda: len(pager.came) >= 3 and len(subscriber.came) >= 2, "both are told of the end")
+            running, done = (each["data"] for each in pager.bodies()[1:])
+            assert (running["detail"]["state"], done["detail"]["state"]) == ("RUNNING", "COMPLETED")
+            assert done["detail"]["backupJobId"] == job
+            assert (done["source"], done["account"]) == ("aws.backup", shop.id)
+            assert done["resources"] == [shop.points()[0]["RecoveryPointArn"]]
+            assert signed_well(pager)
+            notified = subscriber.bodies()[1]
+            assert (notified["Type"], notified["TopicArn"]) == ("Notification", topic)
+            assert notified["MessageAttributes"]["State"]["Value"] == "COMPLETED"
+            assert theirs.list_dead_letters()["DeadLetters"] == []
+            assert theirs.redeliver_dead_letters(Name="dead")["Redelivered"] == 0
+            assert refusal(theirs.redeliver_dead_letters, Name="none")[0] == "ResourceNotFoundException"
+            holdfast.delete_event_route(Name="pager", ExpectedVersion="1")
+            assert SECRET not in server.said()
