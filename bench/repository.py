@@ -261,6 +261,7 @@ class Bench:
         # Each run has a target of its own, and nothing is deleted in between: ext4 steps over every inode that was
         # deleted in the last half minute when it looks for a free one, which would be measured instead.
         targets = self.base / "restored"
+        shutil.rmtree(targets, ignore_errors=True)  # what an interrupted run left
         targets.mkdir()
 
         def run(tool: Tool, number: int) -> Run:
