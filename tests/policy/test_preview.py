@@ -15,12 +15,14 @@ from tests.policy.test_distribution import CONTENTS, LATER
 from tests.policy.test_service import DENY
 
 from holdfast.database.connection import Database
-from holdfast.organization.errors import AccountNotFoundError, DestinationParentNotFoundError
+from holdfast.organization.errors import AccountNotFoundError, DestinationParentNotFoundError, DuplicateAccountError
 from holdfast.organization.service.tree import path_of
 from holdfast.policy.errors import (
     DuplicateAttachmentError,
+    PolicyInputError,
     PolicyNotAttachedError,
     PolicyTypeAlreadyEnabledError,
+    PolicyTypeNotAvailableError,
     PolicyTypeNotEnabledError,
 )
 from holdfast.policy.model.comparison import Comparison, Shortening, compare
@@ -135,6 +137,15 @@ def test_what_the_change_would_refuse_the_preview_refuses(tree: Tree) -> None:
         foresee(tree, MoveDraft(BACKUP, "999999999999", tree.root))
     with pytest.raises(DestinationParentNotFoundError):
         foresee(tree, MoveDraft(BACKUP, tree.accounts["dev"], tree.accounts["web1"]))
+    with pytest.raises(DuplicateAccountError):
+        foresee(tree, MoveDraft(BACKUP, tree.accounts["dev"], tree.units["Dev"]))
+    tree.enable(SERVICE_CONTROL)
+    with pytest.raises(PolicyInputError):
+        foresee(tree, UpdateDraft("p-FullAWSAccess", json.dumps(DENY)))
+    tree.tx.execute(text("UPDATE organization SET feature_set = 'CONSOLIDATED_BILLING'"))
+    for draft in (EnableDraft("TAG_POLICY"), CreateDraft(BACKUP, json.dumps(a_policy()))):
+        with pytest.raises(PolicyTypeNotAvailableError):
+            foresee(tree, draft)
 
 
 @pytest.mark.parametrize(
@@ -180,11 +191,13 @@ def draw_draft(data: st.DataObject, tree: Tree, policies: dict[str, Policy], att
     free = sorted({(policy, node) for policy in policies for node in nodes} - attached)
     choices: list[st.SearchStrategy[Draft]] = [
         st.builds(UpdateDraft, policy_ids, content),
-        st.builds(
-            MoveDraft,
-            st.just(BACKUP),
-            st.sampled_from(sorted(tree.accounts.values())),
-            st.sampled_from([tree.root, *tree.units.values()]),
+        st.sampled_from(
+            [
+                MoveDraft(BACKUP, account, parent)
+                for account in sorted(tree.accounts.values())
+                for parent in [tree.root, *tree.units.values()]
+                if path_of(tree.tx, account)[-2].id != parent
+            ]
         ),
         st.just(DisableDraft(BACKUP)),
         st.builds(CreateDraft, st.just(BACKUP), content, st.none() | st.sampled_from(nodes)),
@@ -206,9 +219,7 @@ def carry_out(tree: Tree, draft: Draft, policies: dict[str, Policy]) -> Policy |
         case DetachDraft(policy_id, target_id):
             tree.detach(policies[policy_id], target_id)
         case MoveDraft(_, account_id, destination_id):
-            source = path_of(tree.tx, account_id)[-2].id
-            if source != destination_id:
-                tree.move(account_id, source, destination_id)
+            tree.move(account_id, path_of(tree.tx, account_id)[-2].id, destination_id)
         case CreateDraft(_, content, target_id):
             made = tree.policy(json.loads(content))
             if target_id is not None:

@@ -14,11 +14,11 @@ import sqlalchemy as sa
 from sqlalchemy import text
 
 from holdfast.database.values import FOREVER, from_json
-from holdfast.organization.errors import AccountNotFoundError, DestinationParentNotFoundError
+from holdfast.organization.errors import AccountNotFoundError, DestinationParentNotFoundError, DuplicateAccountError
 from holdfast.policy import chain_store, distribution, service, store
 from holdfast.policy.chain_store import Evaluation
 from holdfast.policy.distribution import EMPTY_DOCUMENT
-from holdfast.policy.errors import PolicyTypeAlreadyEnabledError, PolicyTypeNotEnabledError
+from holdfast.policy.errors import PolicyTypeNotEnabledError
 from holdfast.policy.model.admission import admit
 from holdfast.policy.model.chain import Chain, chain_of
 from holdfast.policy.model.comparison import Comparison, compare
@@ -209,8 +209,7 @@ def _plan(
     """Return the type that a draft is about, the chain that follows for each account, and contents that are drafted."""
     match draft:
         case CreateDraft(policy_type, content, target_id):
-            service.kind_of(policy_type)
-            admit(policy_type, content, regions=regions, now=now)
+            service.refuse_creation(tx, organization_id, policy_type, content, regions=regions, now=now)
             new = Policy(DRAFT_ID, organization_id, policy_type, "", "", content)
             if target_id is None:
                 return policy_type, _unchanged, {}
@@ -218,7 +217,7 @@ def _plan(
             successor = _below(tx, organization_id, target.path, [*attached, DRAFT_ID])
             return policy_type, successor, {DRAFT_ID: (0, content)}
         case UpdateDraft(policy_id, content):
-            policy = service.get_policy(tx, organization_id, policy_id)
+            policy = service.changeable(tx, organization_id, policy_id)
             admit(policy.type, content, regions=regions, now=now)
             return policy.type, _unchanged, {policy_id: (policy.version + 1, content)}
         case AttachDraft(policy_id, target_id):
@@ -233,9 +232,7 @@ def _plan(
         case MoveDraft():
             return draft.policy_type, _moved(tx, organization_id, draft), {}
         case EnableDraft(policy_type):
-            service.kind_of(policy_type)
-            if store.is_enabled(tx, organization_id, policy_type):
-                raise PolicyTypeAlreadyEnabledError
+            service.enableable(tx, organization_id, policy_type)
             nothing = Chain(organization_id, policy_type, ())
             return policy_type, lambda _account, _chain: nothing, {}
         case DisableDraft(policy_type):
@@ -275,6 +272,9 @@ def _moved(tx: sa.Connection, organization_id: str, draft: MoveDraft) -> _Succes
     destination = store.find_target(tx, organization_id, draft.destination_id)
     if destination is None or destination.kind == "ACCOUNT":
         raise DestinationParentNotFoundError
+    present = store.find_target(tx, organization_id, draft.account_id)
+    if present is not None and tuple(present.path[:-1]) == tuple(destination.path):
+        raise DuplicateAccountError
     path = [*destination.path, draft.account_id]
     attached = store.attachments(tx, organization_id, draft.policy_type, path)
     new = chain_of(organization_id, draft.policy_type, path, attached)

@@ -94,20 +94,32 @@ def create_policy(
         PolicyConstraintError: there are as many policies of the type as there may be.
         PolicyTypeNotAvailableError: the organization does not have all features.
     """
-    kind = kind_of(policy_type)
     store.lock_organization(tx, organization_id)
-    _require_all_features(tx, organization_id)
-    admit(policy_type, content, regions=regions, now=now)
+    refuse_creation(tx, organization_id, policy_type, content, regions=regions, now=now)
     if store.find_policy_by_name(tx, organization_id, policy_type, name) is not None:
         raise DuplicatePolicyError
+    policy = Policy(ids.policy_id(), organization_id, policy_type, name, description, content)
+    store.insert_policy(tx, policy, now=now)
+    return get_policy(tx, organization_id, policy.id)
+
+
+def refuse_creation(
+    tx: sa.Connection, organization_id: str, policy_type: str, content: str, *, regions: Collection[str], now: datetime
+) -> None:
+    """Refuse a policy that cannot be stored, whatever its name.
+
+    Raises:
+        PolicyInputError: there is no such type.
+        PolicyTypeNotAvailableError, MalformedPolicyError, PolicyConstraintError: see `create_policy`.
+    """
+    kind = kind_of(policy_type)
+    _require_all_features(tx, organization_id)
+    admit(policy_type, content, regions=regions, now=now)
     if store.count_policies(tx, organization_id, policy_type) >= kind.most_policies:
         raise PolicyConstraintError(
             PolicyConstraint.POLICY_NUMBER_LIMIT_EXCEEDED,
             f"You have exceeded the number of policies of this type for an organization ({kind.most_policies}).",
         )
-    policy = Policy(ids.policy_id(), organization_id, policy_type, name, description, content)
-    store.insert_policy(tx, policy, now=now)
-    return get_policy(tx, organization_id, policy.id)
 
 
 def get_policy(tx: sa.Connection, organization_id: str, policy_id: str) -> Policy:
@@ -142,8 +154,7 @@ def update_policy(
         DuplicatePolicyError: another policy of its type has the name.
     """
     store.lock_organization(tx, organization_id)
-    policy = get_policy(tx, organization_id, policy_id)
-    _require_own(policy)
+    policy = changeable(tx, organization_id, policy_id)
     if content is not None:
         admit(policy.type, content, regions=regions, now=now)
     if name not in {None, policy.name} and _is_taken(tx, policy, name):
@@ -163,6 +174,18 @@ def update_policy(
     return get_policy(tx, organization_id, policy_id)
 
 
+def changeable(tx: sa.Connection, organization_id: str, policy_id: str) -> Policy:
+    """Return a policy that can be changed.
+
+    Raises:
+        PolicyNotFoundError: there is no such policy.
+        PolicyInputError: it is one that AWS manages.
+    """
+    policy = get_policy(tx, organization_id, policy_id)
+    _require_own(policy)
+    return policy
+
+
 def delete_policy(tx: sa.Connection, organization_id: str, policy_id: str, *, now: datetime) -> Policy:
     """Delete a policy that is attached nowhere; return it as it was.
 
@@ -172,8 +195,7 @@ def delete_policy(tx: sa.Connection, organization_id: str, policy_id: str, *, no
         PolicyInUseError: it is attached.
     """
     store.lock_organization(tx, organization_id)
-    policy = get_policy(tx, organization_id, policy_id)
-    _require_own(policy)
+    policy = changeable(tx, organization_id, policy_id)
     if store.count_targets(tx, organization_id, policy_id):
         raise PolicyInUseError
     store.delete_policy(tx, organization_id, policy_id, now=now)
@@ -287,11 +309,8 @@ def enable_policy_type(tx: sa.Connection, organization_id: str, policy_type: str
         PolicyTypeNotAvailableError: the organization does not have all features.
         PolicyTypeAlreadyEnabledError: it is switched on.
     """
-    kind = kind_of(policy_type)
     store.lock_organization(tx, organization_id)
-    _require_all_features(tx, organization_id)
-    if store.is_enabled(tx, organization_id, policy_type):
-        raise PolicyTypeAlreadyEnabledError
+    kind = enableable(tx, organization_id, policy_type)
     store.enable_type(tx, organization_id, policy_type, now=now)
     _keep_managed(tx, organization_id, kind, now=now)
     if kind.managed_id is not None:
@@ -299,6 +318,20 @@ def enable_policy_type(tx: sa.Connection, organization_id: str, policy_type: str
     if kind.inherits:
         distribution.place_accounts(tx, organization_id, policy_type, None, now=now)
     _tell(tx, organization_id, policy_type, now=now)
+
+
+def enableable(tx: sa.Connection, organization_id: str, policy_type: str) -> Kind:
+    """Return the type that can be switched on.
+
+    Raises:
+        PolicyInputError: there is no such type.
+        PolicyTypeNotAvailableError, PolicyTypeAlreadyEnabledError: see `enable_policy_type`.
+    """
+    kind = kind_of(policy_type)
+    _require_all_features(tx, organization_id)
+    if store.is_enabled(tx, organization_id, policy_type):
+        raise PolicyTypeAlreadyEnabledError
+    return kind
 
 
 def disable_policy_type(tx: sa.Connection, organization_id: str, policy_type: str, *, now: datetime) -> None:
