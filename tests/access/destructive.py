@@ -314,7 +314,7 @@ TABLE: Final = (
         "PutBackupVaultNotifications",
         on_vault(SNSTopicArn=f"arn:aws:sns:{REGION}:{MEMBER}:topic", BackupVaultEvents=["BACKUP_JOB_FAILED"]),
     ),
-    Destructive("holdfast", "PutVaultDeletionDelay", on_vault(Days=8)),
+    Destructive("holdfast", "SetVaultDeletionDelay", on_vault(Days=8)),
     Destructive(
         "backup",
         "PutRestoreValidationResult",

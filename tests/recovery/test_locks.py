@@ -167,7 +167,7 @@ def delete_the_vault(case: Case) -> None:
 
 
 def lower_the_delay(case: Case) -> None:
-    code = case.tries("put_vault_deletion_delay", service_name="holdfast", BackupVaultName=case.vault, Days=1)
+    code = case.tries("set_vault_deletion_delay", service_name="holdfast", BackupVaultName=case.vault, Days=1)
     assert code == (REFUSED if case.guard in LOCKED else DONE)
     assert case.delete() == (DONE if case.guard == "none" else REFUSED)
 

@@ -138,8 +138,8 @@ def test_the_delay_is_raised_at_once_and_lowered_only_after_itself(served: Serve
     ours = holdfast(served)
     place = {"BackupVaultName": name}
     assert ours.describe_vault_deletion_delay(**place)["Days"] == 7
-    assert ours.put_vault_deletion_delay(**place, Days=10)["Days"] == 10
-    asked = ours.put_vault_deletion_delay(**place, Days=2)
+    assert ours.set_vault_deletion_delay(**place, Days=10)["Days"] == 10
+    asked = ours.set_vault_deletion_delay(**place, Days=2)
     assert (asked["Days"], asked["LoweredToDays"]) == (10, 2)
     served.clock.set(asked["LoweredAt"] - timedelta(seconds=30))
     point = a_backup(served, name)
@@ -150,11 +150,11 @@ def test_the_delay_is_raised_at_once_and_lowered_only_after_itself(served: Serve
     now = ours.describe_vault_deletion_delay(**place)
     assert (now["Days"], "LoweredAt" in now) == (2, False)
     backup.put_backup_vault_lock_configuration(**place)
-    code, words = refusal(ours.put_vault_deletion_delay, **place, Days=1)
+    code, words = refusal(ours.set_vault_deletion_delay, **place, Days=1)
     assert (code, "only made longer" in words) == ("InvalidRequestException", True)
     # Only a server knows the most that may be asked for: botocore looks at minima alone.
-    assert refusal(ours.put_vault_deletion_delay, **place, Days=36_501)[0] == "ValidationException"
-    assert refusal(ours.put_vault_deletion_delay, BackupVaultName="nowhere", Days=9)[0] == "ResourceNotFoundException"
+    assert refusal(ours.set_vault_deletion_delay, **place, Days=36_501)[0] == "ValidationException"
+    assert refusal(ours.set_vault_deletion_delay, BackupVaultName="nowhere", Days=9)[0] == "ResourceNotFoundException"
 
 
 def test_deletion_that_was_stopped_is_released_by_the_operators_account_alone(

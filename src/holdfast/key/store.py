@@ -61,12 +61,17 @@ _ALIASES = text("""
      ORDER BY name LIMIT :limit""")
 
 # Recovery points that this key opens and that nobody may delete: a vault lock keeps them, or a legal hold.
-_LOCKED_POINTS = text("""
+_KEPT = """(v.locked OR EXISTS (SELECT 1 FROM legal_hold_point h JOIN legal_hold l ON l.id = h.hold_id
+                                WHERE h.point_id = p.id AND l.status = 'ACTIVE'))"""
+_LOCKED_POINTS = text(f"""
     SELECT p.arn FROM recovery_point p JOIN vault v ON v.id = p.vault_id
-     WHERE p.key_arn = :key_arn AND p.deleted_at IS NULL
-       AND (v.locked OR EXISTS (SELECT 1 FROM legal_hold_point h JOIN legal_hold l ON l.id = h.hold_id
-                                 WHERE h.point_id = p.id AND l.status = 'ACTIVE'))
+     WHERE p.key_arn = :key_arn AND p.deleted_at IS NULL AND {_KEPT}
      ORDER BY p.created_at LIMIT :limit""")
+_POINTS_OF = text(f"""
+    SELECT p.id, p.arn, p.account, p.vault_name, p.resource_arn, p.created_at, {_KEPT} AS is_kept
+      FROM recovery_point p JOIN vault v ON v.id = p.vault_id
+     WHERE p.key_arn = :key_arn AND p.deleted_at IS NULL AND (p.created_at, p.id) > (:at, :id)
+     ORDER BY p.created_at, p.id LIMIT :limit""")
 _POINTS = text("SELECT count(*) FROM recovery_point WHERE key_arn = :key_arn AND deleted_at IS NULL")
 
 
@@ -243,6 +248,38 @@ def list_aliases(
 def locked_points(tx: sa.Connection, key_arn: str, *, limit: int) -> list[str]:
     """Return recovery points that only this key opens and that a lock or a hold keeps."""
     return [row.arn for row in tx.execute(_LOCKED_POINTS, {"key_arn": key_arn, "limit": limit})]
+
+
+@dataclass(frozen=True, slots=True)
+class PointOfKey:
+    """A recovery point that only one key opens."""
+
+    id: str
+    arn: str
+    account: str
+    vault_name: str
+    resource_arn: str
+    created_at: datetime
+    is_kept: bool
+    """Whether a vault lock or a legal hold keeps it."""
+
+
+def points_of(tx: sa.Connection, key_arn: str, *, after: tuple[datetime, str] | None, limit: int) -> list[PointOfKey]:
+    """Return recovery points that only this key opens, the oldest first, those after an instant and id."""
+    at, point_id = after or (instant(0), "")
+    where = {"key_arn": key_arn, "at": stamp(at), "id": point_id, "limit": limit}
+    return [
+        PointOfKey(
+            row.id,
+            row.arn,
+            row.account,
+            row.vault_name,
+            row.resource_arn,
+            instant(row.created_at),
+            bool(row.is_kept),
+        )
+        for row in tx.execute(_POINTS_OF, where)
+    ]
 
 
 def count_points(tx: sa.Connection, key_arn: str) -> int:

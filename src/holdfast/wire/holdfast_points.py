@@ -7,6 +7,9 @@ from typing import Any, Final
 from holdfast.core.errors import DeniedError
 from holdfast.database.facts import OPERATOR, recalled
 from holdfast.database.values import instant, stamp
+from holdfast.key import store as keys
+from holdfast.key.model import KeyNotFoundError
+from holdfast.key.service import get_key
 from holdfast.recovery import guard, service
 from holdfast.recovery.model import RecoveryPoint
 from holdfast.recovery.store import PointFilter, Position
@@ -56,7 +59,7 @@ def list_deleted_recovery_points(call: Call, shape: dict[str, Any]) -> dict[str,
     }
 
 
-def put_vault_deletion_delay(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
+def set_vault_deletion_delay(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     """Set for how long a vault keeps deleted recovery points."""
     name = shape["BackupVaultName"]
     delay = put_deletion_delay(
@@ -81,6 +84,36 @@ def describe_deletion_guard(call: Call, _shape: dict[str, Any]) -> dict[str, Any
     """Say whether deletion is stopped in the whole installation, and why."""
     why = guard.why_stopped(call.tx)
     return {"Stopped": why is not None, "Reason": why}
+
+
+def list_recovery_points_by_key(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
+    """List what would become unreadable if a key of the account were deleted, the oldest first."""
+    key = get_key(call.tx, call.caller.account, call.region, shape["KeyId"])
+    if key.account != call.caller.account:
+        raise KeyNotFoundError(f"Key {shape['KeyId']!r} does not exist in account {call.caller.account}")
+    filters = {"key": key.id}
+    place = call.page_position(filters, shape.get("NextToken"))
+    limit = shape.get("MaxResults", _PAGE)
+    after = None if place is None else (instant(place[0]), place[1])
+    found = keys.points_of(call.tx, key.arn, after=after, limit=limit + 1)
+    shown = found[:limit]
+    following = [stamp(shown[-1].created_at), shown[-1].id] if len(found) > limit else None
+    return {
+        "KeyArn": key.arn,
+        "Count": keys.count_points(call.tx, key.arn),
+        "RecoveryPoints": [
+            {
+                "RecoveryPointArn": point.arn,
+                "AccountId": point.account,
+                "BackupVaultName": point.vault_name,
+                "ResourceArn": point.resource_arn,
+                "CreationDate": point.created_at,
+                "Kept": point.is_kept,
+            }
+            for point in shown
+        ],
+        "NextToken": call.page_token(filters, following),
+    }
 
 
 def release_deletion(call: Call, _shape: dict[str, Any]) -> dict[str, Any]:
@@ -122,8 +155,9 @@ def _delay_to_wire(call: Call, name: str, delay: DeletionDelay) -> dict[str, Any
 OPERATIONS: Final[Mapping[str, Handler]] = {
     "UndeleteRecoveryPoint": writing_records(undelete_recovery_point),
     "ListDeletedRecoveryPoints": list_deleted_recovery_points,
-    "PutVaultDeletionDelay": writing_records(put_vault_deletion_delay),
+    "SetVaultDeletionDelay": writing_records(set_vault_deletion_delay),
     "DescribeVaultDeletionDelay": describe_vault_deletion_delay,
     "DescribeDeletionGuard": describe_deletion_guard,
+    "ListRecoveryPointsByKey": list_recovery_points_by_key,
     "ReleaseDeletion": release_deletion,
 }

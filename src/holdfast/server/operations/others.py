@@ -99,6 +99,7 @@ def _holdfast_rules() -> dict[str, Rule]:
         "ListDeletedRecoveryPoints",
         "ListJobProblems",
         "ListPolicyDistribution",
+        "ListRecoveryPointsByKey",
         "ListStorages",
         "PreflightCopy",
         "PreviewPolicyChange",
@@ -109,7 +110,7 @@ def _holdfast_rules() -> dict[str, Rule]:
     rules["UndeleteRecoveryPoint"] = Rule(
         _named("holdfast:UndeleteRecoveryPoint", "recovery-point", "RecoveryPointArn")
     )
-    rules["PutVaultDeletionDelay"] = Rule(_on_backup_vault("holdfast:PutVaultDeletionDelay"))
+    rules["SetVaultDeletionDelay"] = Rule(_on_backup_vault("holdfast:SetVaultDeletionDelay"))
     rules["DescribeVaultDeletionDelay"] = reading(_on_backup_vault("holdfast:DescribeVaultDeletionDelay"))
     for name in ("ConfirmEventRoute", "RedeliverDeadLetters", "SendTestEvent"):
         rules[name] = Rule(_named(f"holdfast:{name}", "event-route", "Name"))

@@ -351,6 +351,7 @@ CREATE TABLE recovery_point (
 CREATE UNIQUE INDEX recovery_point_arn ON recovery_point (account, region, arn);
 CREATE INDEX recovery_point_vault ON recovery_point (vault_id, created_at, id);
 CREATE INDEX recovery_point_resource ON recovery_point (account, region, resource_arn, created_at);
+CREATE INDEX recovery_point_key ON recovery_point (key_arn, created_at, id);
 CREATE INDEX recovery_point_snapshot ON recovery_point (repository_id, snapshot_id);
 CREATE INDEX recovery_point_expiry ON recovery_point (deleted_at, delete_at);
 CREATE INDEX recovery_point_purge ON recovery_point (purge_at);
