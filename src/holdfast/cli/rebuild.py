@@ -140,7 +140,7 @@ def _print_next(found: Rebuilt, administrator: dict[str, str] | None) -> None:
     if found.accounts:
         print(
             "Before an account restores: start `holdfast serve`; as the administrator create the organization "
-            "(CreateOrganization), take the other accounts in (`holdfast` ImportAccount), say where they may restore "
+            "(CreateOrganization), invite the other accounts (InviteAccountToOrganization), say where they may restore "
             "(PutSiteGrant with AllowRestore), and make a role for restores that trusts backup.amazonaws.com"
         )
 
