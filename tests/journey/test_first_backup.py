@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from tests.running import MANAGEMENT, REGION, ROLE, VAULT, Running, eventually, found_organization, join
+from tests.running import MANAGEMENT, REGION, ROLE, VAULT, Running, eventually, found_organization, join, refusal
 
 from holdfast.cli.tree import compare_trees, make_tree
 
@@ -66,6 +66,9 @@ def test_one_backup_end_to_end(dev: Running) -> None:
     (listed,) = backup.list_backup_plans()["BackupPlansList"]
     assert listed["BackupPlanId"].startswith("orgs/")
     plan = backup.get_backup_plan(BackupPlanId=listed["BackupPlanId"], MaxScheduledRunsPreview=2)
+    present = {"BackupPlanId": listed["BackupPlanId"], "VersionId": listed["VersionId"]}
+    assert backup.get_backup_plan(**present)["BackupPlan"] == plan["BackupPlan"]
+    assert refusal(backup.get_backup_plan, **{**present, "VersionId": "another"})[0] == "ResourceNotFoundException"
     (rule,) = plan["BackupPlan"]["Rules"]
     assert (rule["RuleName"], rule["TargetBackupVaultName"]) == ("night", VAULT)
     assert rule["Lifecycle"] == {"DeleteAfterDays": 35}

@@ -44,15 +44,22 @@ def list_plans(tx: sa.Connection, account: str, region: str, *, now: datetime) -
     return [DatedPlan(plan, found.since, found.id) for plan in plans]
 
 
-def get_plan(tx: sa.Connection, account: str, region: str, plan_id: str, *, now: datetime) -> DatedPlan:
-    """Return one plan.
+def get_plan(
+    tx: sa.Connection, account: str, region: str, plan_id: str, *, version_id: str | None = None, now: datetime
+) -> DatedPlan:
+    """Return one plan, as it is now.
 
     Raises:
-        PlanNotFoundError: this account has none with this id in this region.
+        PlanNotFoundError: this account has none with this id in this region, or it has another version by now.
     """
     for found in list_plans(tx, account, region, now=now):
-        if found.plan.id == plan_id:
+        if found.plan.id == plan_id and version_id in {None, found.plan.version_id}:
             return found
+        if found.plan.id == plan_id:
+            raise PlanNotFoundError(
+                f"Backup plan {plan_id} has no version {version_id}; the present one is {found.plan.version_id}, and "
+                "only that can be read"
+            )
     raise PlanNotFoundError(f"Backup plan {plan_id} does not exist in account {account}, Region {region}")
 
 

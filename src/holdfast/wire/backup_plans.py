@@ -27,7 +27,14 @@ def list_backup_plans(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
 
 def get_backup_plan(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     """Give a plan, and on request its next runs."""
-    dated = get_plan(call.tx, call.caller.account, call.region, shape["BackupPlanId"], now=call.now)
+    dated = get_plan(
+        call.tx,
+        call.caller.account,
+        call.region,
+        shape["BackupPlanId"],
+        version_id=shape.get("VersionId"),
+        now=call.now,
+    )
     answer = {**_summary(dated), "BackupPlan": plan_to_wire(dated.plan)}
     del answer["BackupPlanName"]
     preview = shape.get("MaxScheduledRunsPreview", 0)
