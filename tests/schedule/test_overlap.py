@@ -53,6 +53,35 @@ def test_of_two_runs_at_most_one_stands_back_and_only_where_windows_overlap(
     assert taken_over(other, run, [one]) is None, "who takes over does not stand back itself"
 
 
+def test_nobody_stands_back_behind_a_run_that_stands_back_itself() -> None:
+    """B overlaps with A and with C, A and C do not meet: C and A make backups, B stands back."""
+    a, b, c = (
+        Recurring(name, f"cron(0 {hour} ? * * *)", "Etc/UTC", 3 * HOUR, kept_days=days)
+        for name, hour, days in (("a", 6, 1), ("b", 4, 7), ("c", 2, 30))
+    )
+    due = {rule.name: MIDNIGHT + hour * HOUR for rule, hour in ((a, 6), (b, 4), (c, 2))}
+    assert taken_over(c, due["c"], [a, b]) is None
+    assert taken_over(b, due["b"], [a, c]) == (c, due["c"])
+    assert taken_over(a, due["a"], [b, c]) is None
+    # An earlier run that is made counts, where the latest one stands back.
+    often = Recurring("often", "cron(0 0/2 ? * * *)", "Etc/UTC", 4 * HOUR, kept_days=7)
+    once = Recurring("once", "cron(0 7 ? * * *)", "Etc/UTC", HOUR, kept_days=30)
+    daily = Recurring("daily", "cron(0 5 ? * * *)", "Etc/UTC", 2 * HOUR, kept_days=1)
+    assert taken_over(often, MIDNIGHT + 6 * HOUR, [daily, once]) == (once, MIDNIGHT + 7 * HOUR)
+    assert taken_over(daily, MIDNIGHT + 5 * HOUR, [often, once]) == (often, MIDNIGHT + 2 * HOUR)
+
+
+@given(st.lists(st.sampled_from("abcde").flatmap(recurring), unique_by=lambda rule: rule.name, min_size=2))
+def test_whoever_takes_over_makes_its_backup(rules: list[Recurring]) -> None:
+    for rule in rules:
+        for hour in range(24):
+            others = [other for other in rules if other is not rule]
+            found = taken_over(rule, MIDNIGHT + hour * HOUR, others)
+            if found is not None:
+                taker, run = found
+                assert taken_over(taker, run, [other for other in rules if other is not taker]) is None
+
+
 def a_document() -> dict[str, Any]:
     def rule(schedule: str, window: int, days: int) -> dict[str, Any]:
         return {
