@@ -361,9 +361,13 @@ def deliver(database: Database, outgoing: Outgoing, root_key: RootKey) -> int:
         where = {"account": row.account, "route": row.route, "event_id": row.event_id}
         try:
             _post(database, outgoing, root_key, row)
-        except HoldfastError as error:
+        except Exception as error:
+            # Whatever it is, it must not hold up what others are to be told.
+            if not isinstance(error, HoldfastError):
+                log.exception("event.unforeseen", **where)
+            why = str(error) if isinstance(error, HoldfastError) else f"something went wrong ({type(error).__name__})"
             failing.add((row.account, row.route))
-            _note_failure(database, where, row.attempts + 1, str(error), outgoing.machine.now())
+            _note_failure(database, where, row.attempts + 1, why, outgoing.machine.now())
             continue
         with database.transaction() as tx:
             tx.execute(_DONE, where)
