@@ -75,31 +75,22 @@ def start_backup_job(tx: sa.Connection, request: BackupRequest, *, now: datetime
 
 def start_restore_job(tx: sa.Connection, request: RestoreRequest, *, now: datetime) -> Job:
     """Create a restore job; it has no start window."""
-    job_id = new_uuid()
-    store.insert(
-        tx,
-        {
-            **_row(job_id, Kind.RESTORE, request.subject, priority=DEFAULT_PRIORITY),
-            "recovery_point_id": request.recovery_point_id,
-            "recovery_point_arn": request.recovery_point_arn,
-            "bytes_total": request.bytes_total,
-        },
-        options=request.options(),
-        completion_window=DEFAULT_COMPLETION_WINDOW,
-        start_by=None,
-        complete_by=None,
-        now=now,
-    )
-    return _get(tx, job_id)
+    return _start_from_point(tx, Kind.RESTORE, request, priority=DEFAULT_PRIORITY, now=now)
 
 
 def start_copy_job(tx: sa.Connection, request: CopyRequest, *, now: datetime) -> Job:
     """Create a copy job by hand; it has no start window."""
+    return _start_from_point(tx, Kind.COPY, request, priority=ON_DEMAND_PRIORITY, now=now)
+
+
+def _start_from_point(
+    tx: sa.Connection, kind: Kind, request: RestoreRequest | CopyRequest, *, priority: int, now: datetime
+) -> Job:
     job_id = new_uuid()
     store.insert(
         tx,
         {
-            **_row(job_id, Kind.COPY, request.subject, priority=ON_DEMAND_PRIORITY),
+            **_row(job_id, kind, request.subject, priority=priority),
             "recovery_point_id": request.recovery_point_id,
             "recovery_point_arn": request.recovery_point_arn,
             "bytes_total": request.bytes_total,
