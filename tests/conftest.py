@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -74,36 +75,38 @@ def sqlite_database(empty_sqlite: Path, tmp_path: Path) -> Iterator[Database]:
     database.close()
 
 
-@pytest.fixture
-def postgres_database(postgres_url: str) -> Iterator[Database]:
-    """An empty control database on PostgreSQL."""
-    server = sa.make_url(postgres_url).set(drivername="postgresql+psycopg")
+@contextmanager
+def database_on(server_url: str, *, template: str | None = None) -> Iterator[sa.URL]:
+    """Make a database on a PostgreSQL server, empty or as a copy of another; it is gone when this ends."""
+    server = sa.make_url(server_url).set(drivername="postgresql+psycopg")
     name = "test_" + new_uuid().replace("-", "")
     admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
-        connection.exec_driver_sql(f'CREATE DATABASE "{name}" TEMPLATE migrated')
-    database = Database.open(server.set(database=name).render_as_string(hide_password=False))
-    yield database
-    database.close()
-    with admin.connect() as connection:
-        connection.exec_driver_sql(f'DROP DATABASE "{name}" WITH (FORCE)')
-    admin.dispose()
+        connection.exec_driver_sql(f'CREATE DATABASE "{name}"' + (f" TEMPLATE {template}" if template else ""))
+    try:
+        yield server.set(database=name)
+    finally:
+        with admin.connect() as connection:
+            connection.exec_driver_sql(f'DROP DATABASE "{name}" WITH (FORCE)')
+        admin.dispose()
+
+
+@pytest.fixture
+def postgres_database(postgres_url: str) -> Iterator[Database]:
+    """An empty control database on PostgreSQL."""
+    with database_on(postgres_url, template="migrated") as url:
+        database = Database.open(url.render_as_string(hide_password=False))
+        yield database
+        database.close()
 
 
 @pytest.fixture
 def bare_postgres(postgres_url: str) -> Iterator[Database]:
     """A database on PostgreSQL without a single table."""
-    server = sa.make_url(postgres_url).set(drivername="postgresql+psycopg")
-    name = "bare_" + new_uuid().replace("-", "")
-    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.exec_driver_sql(f'CREATE DATABASE "{name}"')
-    database = Database.open(server.set(database=name).render_as_string(hide_password=False))
-    yield database
-    database.close()
-    with admin.connect() as connection:
-        connection.exec_driver_sql(f'DROP DATABASE "{name}" WITH (FORCE)')
-    admin.dispose()
+    with database_on(postgres_url) as url:
+        database = Database.open(url.render_as_string(hide_password=False))
+        yield database
+        database.close()
 
 
 @pytest.fixture

@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
+from tests.conftest import database_on
 from tests.running import HOLDFAST, copied, environment, found_organization, holdfast, join, refusal, started
 
 from holdfast.cli.tree import compare_trees, make_tree
-from holdfast.core.ids import new_uuid
 
 
 @contextmanager
@@ -131,14 +130,8 @@ def test_a_database_that_moved_to_postgresql_means_the_same_there(tmp_path: Path
         server.settle(60)
         listed, jobs = shop.points(), shop.client("backup").list_backup_jobs()["BackupJobs"]
 
-    name = "moved_" + new_uuid().replace("-", "")
-    admin = sa.create_engine(
-        sa.make_url(postgres_url).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT"
-    )
-    with admin.connect() as connection:
-        connection.exec_driver_sql(f'CREATE DATABASE "{name}"')
-    url = sa.make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
-    try:
+    with database_on(postgres_url) as made:
+        url = made.set(drivername="postgresql").render_as_string(hide_password=False)
         with interrupted("database", "move", "--data-dir", data, "--to", url, at="job"):
             pass
         moved = holdfast("database", "move", "--data-dir", data, "--to", url)
@@ -157,7 +150,3 @@ def test_a_database_that_moved_to_postgresql_means_the_same_there(tmp_path: Path
             assert compare_trees(tree, back)[1] == []
         checked = holdfast("upgrade", "--check", "--data-dir", data)
         assert (checked.returncode, checked.stdout) == (0, "schema 0001: up to date\n")
-    finally:
-        with admin.connect() as connection:
-            connection.exec_driver_sql(f'DROP DATABASE "{name}" WITH (FORCE)')
-        admin.dispose()

@@ -115,6 +115,7 @@ COLUMNS = (
     "at, kind, account, region, service, operation, principal_arn, source_ip, user_agent, request_id, decision, "
     "reason, parameters"
 )
+TEXTS = COLUMNS.removeprefix("at, ").split(", ")
 INSERT = f"INSERT INTO audit_entry ({COLUMNS}, block) SELECT {COLUMNS}, 1 FROM audit_entry WHERE {ENTRY_2}"
 CUT_OFF = ("DELETE FROM audit_block WHERE number = 2", "DELETE FROM audit_entry WHERE block = 2")
 
@@ -122,9 +123,11 @@ CUT_OFF = ("DELETE FROM audit_block WHERE number = 2", "DELETE FROM audit_entry 
 @pytest.mark.parametrize(
     ("statements", "words"),
     [
-        ((f"UPDATE audit_entry SET operation = 'ListTags' WHERE {ENTRY_2}",), "was changed"),
-        ((f"UPDATE audit_entry SET principal_arn = 'arn:x' WHERE {ENTRY_2}",), "was changed"),
         ((f"UPDATE audit_entry SET person = '' WHERE {ENTRY_2}",), "was changed"),
+        *(
+            ((f"UPDATE audit_entry SET {column} = {value} WHERE {ENTRY_2}",), "was changed")
+            for column, value in (("at", "at + 1"), *((each, f"{each} || 'x'") for each in TEXTS))
+        ),
         ((f"DELETE FROM audit_entry WHERE {ENTRY_2}",), "was dropped"),
         ((f"UPDATE audit_entry SET block = 2 WHERE {ENTRY_2}",), "was added"),
         ((f"UPDATE audit_entry SET block = NULL WHERE {ENTRY_2}",), "was dropped"),
