@@ -10,7 +10,7 @@ import zstandard
 from holdfast.core.errors import DamagedError
 from holdfast.repository.cipher import Box, Buffer
 from holdfast.repository.index import Index, Location
-from holdfast.repository.pack import BlobKind, open_blob, pack_name
+from holdfast.repository.pack import BlobKind, PackedBlob, open_blob, pack_name
 from holdfast.repository.storage import NotStoredError, Storage
 from holdfast.repository.tree import Node, decode_tree
 
@@ -64,15 +64,15 @@ class BlobReader:
         """
         location = self.locate(kind, blob_id)
         sealed = self._sealed(location)
-        return self.open(location, sealed)
+        return self.open(location.blob, sealed)
 
-    def open(self, location: Location, sealed: Buffer) -> Buffer:
+    def open(self, blob: PackedBlob, sealed: Buffer) -> Buffer:
         """Return the content of a blob whose sealed bytes are given.
 
         Raises:
             BlobBrokenError: it is damaged.
         """
-        return open_blob(self.box, self._codec.decompressor, location.blob, sealed)
+        return open_blob(self.box, self._codec.decompressor, blob, sealed)
 
     def read_many(self, kind: BlobKind, blob_ids: Iterable[bytes]) -> Iterator[tuple[bytes, Buffer]]:
         """Yield the content of many blobs, in the order in which they lie in packs, neighbours read at once.
@@ -87,7 +87,7 @@ class BlobReader:
             data = memoryview(self.range(first.pack, start, last.blob.offset + last.blob.length - start))
             for place in run:
                 at = place.blob.offset - start
-                yield place.blob.id, self.open(place, data[at : at + place.blob.length])
+                yield place.blob.id, self.open(place.blob, data[at : at + place.blob.length])
 
     def tree(self, tree_id: bytes) -> list[Node]:
         """Return the nodes of a tree.

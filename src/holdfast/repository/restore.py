@@ -5,44 +5,45 @@ hostile tree nor somebody who swaps directories meanwhile leads a restore out of
 """
 
 import enum
-import errno
-import hashlib
 import os
 import stat
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from holdfast.core.errors import AlreadyExistsError, DamagedError, HoldfastError, UnavailableError
+from holdfast.core.errors import AlreadyExistsError, DamagedError, HoldfastError
 from holdfast.repository.blob_reader import BlobReader, neighbours
-from holdfast.repository.cipher import Buffer
 from holdfast.repository.entry import Kind, Metadata, Problem
 from holdfast.repository.index import Location
 from holdfast.repository.pack import BlobKind
 from holdfast.repository.pattern import Choice
 from holdfast.repository.restore_metadata import apply_to_file, apply_to_name
+from holdfast.repository.restore_process import DIRECTORIES_AT_MOST, RestoreProcess
+from holdfast.repository.restored_file import (
+    Piece,
+    RestoredFile,
+    TargetFailedError,
+    being_written,
+    refuse_if_target_failed,
+    write_pieces,
+)
 from holdfast.repository.tree import Node
 from holdfast.repository.writer import CancelledError
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SMALL_BYTES = 1 << 20  # larger files are restored by all threads together
-_BATCH_BYTES = 8 << 20
+_BATCH_BYTES = 4 << 20
 _BATCH_FILES = 128
+_BATCHES_BEFORE_PROCESSES = 4  # a process is worth its start only if there is much to do
 _FETCH_BYTES = 48 << 20
 _TEMPORARY = b".holdfast-restore-"
 
 
 class TargetNotEmptyError(AlreadyExistsError):
     """The target holds something already, and nothing was said about what may happen to it."""
-
-
-class TargetFailedError(UnavailableError):
-    """The target cannot be written: full, read-only, gone."""
 
 
 class Existing(enum.Enum):
@@ -122,30 +123,35 @@ class _Level:
     nodes: Iterator[Node]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _File:
-    """A file being restored, under `name`, and `final` if that is another."""
+    """A file being restored, where it belongs, and what it is in the snapshot."""
 
     path: tuple[bytes, ...]
     directory: _Directory
-    name: bytes
-    final: bytes
     node: Node
-    size: int
-    descriptor: int | None = None
-    broken: str | None = None
+    written: RestoredFile
 
 
-_Wanted = dict[bytes, tuple[Location, list[tuple[_File, int]]]]
+_Wanted = dict[bytes, tuple[Location, list[tuple[RestoredFile, int]]]]
+_Run = list[tuple[Location, list[tuple[RestoredFile, int]]]]
 
 
 @dataclass(slots=True)
 class _Batch:
-    """Small files that are restored together, in one thread: a blob that occurs often is fetched once."""
+    """Small files that are restored together: a blob that occurs often is fetched once."""
 
     wanted: _Wanted = field(default_factory=dict)
     files: list[_File] = field(default_factory=list)
+    directories: set[int] = field(default_factory=set)
     size: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is time to restore it."""
+        return (
+            self.size >= _BATCH_BYTES or len(self.files) >= _BATCH_FILES or len(self.directories) >= DIRECTORIES_AT_MOST
+        )
 
 
 class Restore:
@@ -173,16 +179,17 @@ class Restore:
         self._report = progress
         self._cancelled = cancelled
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="restore")
+        self._threads = threads
+        self._processes: list[RestoreProcess] = []
         self._batch = _Batch()
-        self._running: deque[Future[None]] = deque()
-        self._running_at_most = threads * 2
+        self._batches = 0
+        self._running: deque[tuple[_Batch, Future[Future[int]]]] = deque()
+        self._running_at_most = threads * 3
         self._problems: list[Problem] = []
         self._files = self._dirs = self._others = self._left = 0
         self._bytes = 0
-        self._guard = threading.Lock()
         self._links: dict[tuple[object, ...], tuple[tuple[bytes, ...], int, int]] = {}
         self._linked: set[tuple[object, ...]] = set()
-        self._zeros = bytes(8 << 20)
 
     def run(self, tree: bytes) -> Restored:
         """Restore everything chosen below the root tree `tree`.
@@ -198,8 +205,11 @@ class Restore:
             self._drain()
         finally:
             self._pool.shutdown()  # each batch cleans up after itself, whatever happens
-            for file in self._batch.files:
-                file.directory.leave()
+            for process in self._processes:
+                process.end()
+            for batch in (*(batch for batch, _ in self._running), self._batch):
+                for file in batch.files:
+                    file.directory.leave()
         return Restored(
             files=self._files,
             dirs=self._dirs,
@@ -232,7 +242,7 @@ class Restore:
                     elif (below := self._enter(path, node, level.directory)) is not None:
                         levels.append(below)
                 except OSError as error:
-                    self._refuse_if_target_failed(error)
+                    refuse_if_target_failed(error)
                     self._problem(path, f"could not be restored: {error.strerror or error}")
         finally:
             for level in levels:
@@ -307,7 +317,7 @@ class Restore:
         self._note(path, apply_to_name(directory.descriptor, working, node, owners=self._owners))
         found = os.stat(working, dir_fd=directory.descriptor, follow_symlinks=False)
         self._into_place(directory, working, name)
-        self._remember(path, node, found)
+        self._remember(path, node, (found.st_dev, found.st_ino))
         self._others += 1
 
     def _file(self, path: tuple[bytes, ...], node: Node, directory: _Directory, name: bytes) -> None:
@@ -320,151 +330,121 @@ class Restore:
         if size != node.metadata.size:
             self._problem(path, f"the snapshot says {node.metadata.size} bytes, but its blobs have {size}")
             return
-        file = _File(path, directory, name, node.name, node, size)
+        written = RestoredFile(
+            directory.descriptor,
+            name,
+            node.name,
+            node.metadata,
+            [(place.blob.id, place.blob.plain_length) for place in places] if self._verify else (),
+            wants_identity=_link_key(node) is not None,
+        )
+        file = _File(path, directory, node, written)
         directory.enter()
         if size > _SMALL_BYTES:
             self._large_file(file, places)
             return
         batch = self._batch
         batch.files.append(file)
+        batch.directories.add(directory.descriptor)
         batch.size += size
-        _want(batch.wanted, file, places)
-        if batch.size >= _BATCH_BYTES or len(batch.files) >= _BATCH_FILES:
+        _want(batch.wanted, written, places)
+        if batch.is_full:
             self._submit_batch()
 
     def _large_file(self, file: _File, places: list[Location]) -> None:
         """Restore one file, its blobs by several threads."""
+        running: deque[Future[int]] = deque()
         try:
-            self._open(file)
-            offset = 0
-            wanted: _Wanted = {}
-            size = 0
-            for place in places:
-                wanted.setdefault(place.blob.id, (place, []))[1].append((file, offset))
-                offset += place.blob.plain_length
-                size += place.blob.length
-                if size >= _FETCH_BYTES:
-                    self._fetch(wanted)
-                    wanted, size = {}, 0
-            self._fetch(wanted)
-            self._finish(file)
+            with being_written([file.written], verify=self._verify, owners=self._owners):
+                try:
+                    for run in _windows(file.written, places):
+                        running.append(self._pool.submit(self._write_run, run))
+                        if len(running) >= self._running_at_most:
+                            self._bytes += running.popleft().result()
+                            self._look_around(file.path)
+                    while running:
+                        self._bytes += running.popleft().result()
+                finally:
+                    wait(running)  # nobody writes to what is closed
+            self._settle(file)
         finally:
-            self._let_go(file)
-
-    def _fetch(self, wanted: _Wanted) -> None:
-        tasks = [self._pool.submit(self._fetch_range, run) for run in _runs(wanted)]
-        wait(tasks)
-        for task in tasks:
-            task.result()
+            file.directory.leave()
 
     def _submit_batch(self) -> None:
-        """Have a thread restore the collected files."""
+        """Have the collected files restored beside this thread."""
         batch, self._batch = self._batch, _Batch()
-        if batch.files:
-            self._running.append(self._pool.submit(self._restore_batch, batch))
+        if not batch.files:
+            return
+        self._batches += 1
+        if self._batches == _BATCHES_BEFORE_PROCESSES:
+            key = self._reader.box.key
+            for _ in range(self._threads):
+                self._processes.append(RestoreProcess(key, verify=self._verify, owners=self._owners))
+        self._running.append((batch, self._pool.submit(self._restore_batch, batch)))
         while len(self._running) >= self._running_at_most:
-            self._running.popleft().result()
+            self._settle_batch()
 
     def _drain(self) -> None:
         """Wait until every file so far is restored."""
         self._submit_batch()
         while self._running:
-            self._running.popleft().result()
+            self._settle_batch()
 
-    def _restore_batch(self, batch: _Batch) -> None:
-        try:
-            for file in batch.files:
-                self._open(file)
-            for run in _runs(batch.wanted):
-                self._fetch_range(run)
-            for file in batch.files:
-                self._finish(file)
-        finally:
-            for file in batch.files:
-                self._let_go(file)
+    def _settle_batch(self) -> None:
+        """Wait for the batch that has waited longest, and put on record what became of it."""
+        batch, task = self._running[0]
+        self._bytes += task.result().result()
+        self._running.popleft()
+        for file in batch.files:
+            self._settle(file)
+            file.directory.leave()
 
-    def _open(self, file: _File) -> None:
-        try:
-            file.descriptor = os.open(file.name, _NEW_FILE, 0o600, dir_fd=file.directory.descriptor)
-        except OSError as error:
-            self._refuse_if_target_failed(error)
-            file.broken = f"could not be restored: {error.strerror}"
+    def _settle(self, file: _File) -> None:
+        written = file.written
+        self._note(file.path, written.problems)
+        if written.is_done:
+            self._files += 1
+            self._remember(file.path, file.node, written.identity)
 
-    def _let_go(self, file: _File) -> None:
-        """Close a file; one that is not finished has to go, after a failure of something else."""
-        if file.descriptor is not None:
-            os.close(file.descriptor)
-            file.descriptor = None
-            with suppress(OSError):
-                os.unlink(file.name, dir_fd=file.directory.descriptor)
-        file.directory.leave()
+    def _restore_batch(self, batch: _Batch) -> Future[int]:
+        """Fetch what a batch of small files needs, and write them, here or in another process."""
+        pieces: list[Piece] = []
+        fetched: list[memoryview] = []
+        start = 0
+        for run in _runs(batch.wanted):
+            data = self._fetched(run)
+            pieces += _pieces(run, start) if data else ()
+            fetched.append(data)
+            start += len(data)
+        files = [file.written for file in batch.files]
+        if self._processes:
+            return min(self._processes, key=lambda process: process.waiting).submit(files, pieces, fetched)
+        done: Future[int] = Future()
+        whole = memoryview(b"".join(fetched))
+        with being_written(files, verify=self._verify, owners=self._owners):
+            written = self._write(pieces, whole)
+        done.set_result(written)
+        return done
 
-    def _fetch_range(self, run: list[tuple[Location, list[tuple[_File, int]]]]) -> None:
+    def _write_run(self, run: _Run) -> int:
+        data = self._fetched(run)
+        return self._write(_pieces(run, 0), data) if data else 0
+
+    def _write(self, pieces: list[Piece], data: memoryview) -> int:
+        self._look_around((), report=False)
+        return write_pieces(pieces, data, self._reader.open)
+
+    def _fetched(self, run: _Run) -> memoryview:
+        """Return the bytes of a pack from the first blob of a run to the last; nothing if they are not to be had."""
         first, last = run[0][0], run[-1][0]
         start = first.blob.offset
         try:
-            data = memoryview(self._reader.range(first.pack, start, last.blob.offset + last.blob.length - start))
+            return memoryview(self._reader.range(first.pack, start, last.blob.offset + last.blob.length - start))
         except DamagedError as error:
             for _, uses in run:
-                _break(uses, str(error))
-            return
-        for place, uses in run:
-            self._look_around(uses[0][0].path, report=False)
-            at = place.blob.offset - start
-            try:
-                content = self._reader.open(place, data[at : at + place.blob.length])
-            except DamagedError as error:
-                _break(uses, str(error))
-                continue
-            if self._is_zero(content):
-                continue
-            for file, offset in uses:
-                if file.descriptor is None:
-                    continue
-                try:
-                    _write_at(file.descriptor, content, offset)
-                except OSError as error:
-                    self._refuse_if_target_failed(error)
-                    _break([(file, offset)], f"could not be written: {error.strerror}")
-            with self._guard:
-                self._bytes += len(content) * len(uses)
-
-    def _finish(self, file: _File) -> None:
-        """Give a file its metadata and its name, or take it away if it is not what was backed up."""
-        descriptor = file.descriptor
-        if descriptor is not None and file.broken is None:
-            try:
-                # Only where it ends in a hole: file systems take a truncation to the present size for real work.
-                if os.fstat(descriptor).st_size != file.size:
-                    os.ftruncate(descriptor, file.size)
-                if self._verify and not self._reads_back(file, descriptor):
-                    file.broken = "what was written does not read back"
-            except OSError as error:
-                self._refuse_if_target_failed(error)
-                file.broken = f"could not be restored: {error.strerror}"
-        if descriptor is None or file.broken is not None:
-            self._problem(file.path, file.broken or "could not be restored")
-            return
-        self._note(file.path, apply_to_file(descriptor, file.node.metadata, owners=self._owners))
-        try:
-            self._into_place(file.directory, file.name, file.final)
-        except OSError as error:
-            self._problem(file.path, f"could not be put in its place: {error.strerror}")
-            return
-        self._remember(file.path, file.node, os.fstat(descriptor) if _link_key(file.node) is not None else None)
-        file.descriptor = None
-        os.close(descriptor)
-        with self._guard:
-            self._files += 1
-
-    def _reads_back(self, file: _File, descriptor: int) -> bool:
-        offset = 0
-        for blob in file.node.content or ():
-            length = self._reader.locate(BlobKind.DATA, blob).blob.plain_length
-            if hashlib.sha256(os.pread(descriptor, length, offset)).digest() != blob:
-                return False
-            offset += length
-        return True
+                for file, _ in uses:
+                    file.fail(str(error))
+            return memoryview(b"")
 
     def _into_place(self, directory: _Directory, working: bytes, name: bytes) -> None:
         if working != name:
@@ -502,10 +482,10 @@ class Restore:
             self._others += 1
         return True
 
-    def _remember(self, path: tuple[bytes, ...], node: Node, found: os.stat_result | None) -> None:
+    def _remember(self, path: tuple[bytes, ...], node: Node, identity: tuple[int, int] | None) -> None:
         key = _link_key(node)
-        if key is not None and found is not None:
-            self._links[key] = (path, found.st_dev, found.st_ino)
+        if key is not None and identity is not None:
+            self._links[key] = (path, *identity)
 
     def _open_path(self, path: tuple[bytes, ...]) -> int:
         descriptor = os.dup(self._target)
@@ -523,13 +503,6 @@ class Restore:
             return os.stat(name, dir_fd=directory.descriptor, follow_symlinks=False)
         except FileNotFoundError:
             return None
-
-    def _is_zero(self, content: Buffer) -> bool:
-        size = len(content)
-        if size > len(self._zeros):
-            return not any(content)
-        # The comparison ends at the first byte that differs.
-        return memoryview(content) == memoryview(self._zeros)[:size] if content[0] == 0 else False
 
     def _note(self, path: tuple[bytes, ...], what: list[str]) -> None:
         for text in what:
@@ -553,11 +526,6 @@ class Restore:
                     current=current,
                 )
             )
-
-    @staticmethod
-    def _refuse_if_target_failed(error: OSError) -> None:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE):
-            raise TargetFailedError(f"the target cannot be written: {error.strerror}") from error
 
 
 def open_target(target: Path | int, existing: Existing) -> int:
@@ -588,29 +556,37 @@ def _holds_something(directory: int) -> bool:
         return next(found, None) is not None
 
 
-def _want(wanted: _Wanted, file: _File, places: list[Location]) -> None:
+def _want(wanted: _Wanted, file: RestoredFile, places: Iterable[Location]) -> None:
     offset = 0
     for place in places:
         wanted.setdefault(place.blob.id, (place, []))[1].append((file, offset))
         offset += place.blob.plain_length
 
 
-def _runs(wanted: _Wanted) -> Iterator[list[tuple[Location, list[tuple[_File, int]]]]]:
+def _runs(wanted: _Wanted) -> Iterator[_Run]:
     """Yield what lies close together in a pack, to be read at once."""
     in_order = sorted(wanted.values(), key=lambda item: (item[0].pack, item[0].blob.offset))
     return neighbours(in_order, lambda item: item[0])
 
 
-def _break(uses: list[tuple[_File, int]], what: str) -> None:
-    for file, _ in uses:
-        file.broken = file.broken or what
+def _windows(file: RestoredFile, places: list[Location]) -> Iterator[_Run]:
+    """Yield the runs of a large file, window by window, so that it is written about from its start to its end."""
+    wanted: _Wanted = {}
+    offset = size = 0
+    for place in places:
+        wanted.setdefault(place.blob.id, (place, []))[1].append((file, offset))
+        offset += place.blob.plain_length
+        size += place.blob.length
+        if size >= _FETCH_BYTES:
+            yield from _runs(wanted)
+            wanted, size = {}, 0
+    yield from _runs(wanted)
 
 
-def _write_at(descriptor: int, content: Buffer, offset: int) -> None:
-    view = memoryview(content)
-    while view:
-        n = os.pwrite(descriptor, view, offset)
-        view, offset = view[n:], offset + n
+def _pieces(run: _Run, start: int) -> list[Piece]:
+    """Return the blobs of a run whose bytes begin at `start` of what was fetched."""
+    first = run[0][0].blob.offset
+    return [Piece(place.blob, start + place.blob.offset - first, uses) for place, uses in run]
 
 
 def _is_same(node: Node, found: os.stat_result) -> bool:

@@ -4,7 +4,6 @@ A process is started with the key on its standard input. It gets batches of blob
 sealed, in order. Both directions are plain frames: how many, then for each blob its numbers, then all bytes.
 """
 
-import os
 import struct
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import IO, NamedTuple
 
 from holdfast.core.errors import UnavailableError
 from holdfast.repository.cipher import Box, BoxKey, Buffer
+from holdfast.repository.own_process import leave_interrupts_to_parent, started
 from holdfast.repository.pack import BlobKind
 from holdfast.repository.sealing import Sealer
 
@@ -47,12 +47,7 @@ class SealProcess:
         self._take = take
         self._failed = failed
         self._waiting: deque[Sequence[Unsealed]] = deque()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "holdfast.repository.seal_process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        )
+        self._process = started("holdfast.repository.seal_process", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._send(key.encrypt + key.mac_k + key.mac_r)
         self._reader = threading.Thread(target=self._read_answers, name="seal-answers", daemon=True)
         self._reader.start()
@@ -143,4 +138,5 @@ def serve(asked: IO[bytes], answers: IO[bytes]) -> None:
 
 
 if __name__ == "__main__":
+    leave_interrupts_to_parent()
     serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -15,7 +15,7 @@ from holdfast.repository.blob_reader import BlobReader
 from holdfast.repository.blob_writer import BlobWriter, WriteLimits
 from holdfast.repository.cipher import Box
 from holdfast.repository.doomed import FOLDER, doomed_packs, list_marks, put_mark
-from holdfast.repository.index import Location, index_files, load_index, put_index, read_index
+from holdfast.repository.index import index_files, load_index, put_index, read_index
 from holdfast.repository.lock import Lock
 from holdfast.repository.pack import BlobKind, PackedBlob, pack_name
 from holdfast.repository.references import References, references_of
@@ -321,7 +321,7 @@ def _copy(reader: BlobReader, writer: BlobWriter, pack_id: bytes, blobs: list[Pa
         data = memoryview(reader.range(pack_id, start, run[-1].offset + run[-1].length - start))
         for blob in run:
             sealed = data[blob.offset - start : blob.offset - start + blob.length]
-            reader.open(Location(pack_id, blob), sealed)
+            reader.open(blob, sealed)
             writer.add_sealed(blob, bytes(sealed))
 
 
