@@ -37,6 +37,7 @@ from holdfast.job.protocol import (
 )
 from holdfast.job.run import GivenUpError, Run
 from holdfast.job.work import back_up, copy, restore, went_wrong
+from holdfast.repository.own_process import use_memory_sparingly
 from holdfast.repository.writer import CancelledError
 from holdfast.source.protocol import SourceAbortedError
 
@@ -182,6 +183,7 @@ def _die_with(parent: int) -> None:
 
 def main() -> None:
     """Be a mover for the process whose number is the one argument."""
+    use_memory_sparingly()
     reading, writing = _take_pipes()
     _die_with(int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started us decides; a terminal's Ctrl-C is theirs

@@ -18,7 +18,7 @@ _KIB = 1024
 _MIB = 1024 * _KIB
 _SEED_LIMIT = 1 << 63  # pyfastcdc takes no larger one
 _BUFFER_BYTES = 16 * _MIB
-_BUFFERS_KEPT = 8
+_BUFFERS_KEPT = 4
 # restic makes a restored file sparse only if it holds at least one blob of this many zero bytes.
 SPARSE_MARK_BYTES = 512 * _KIB
 

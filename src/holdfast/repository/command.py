@@ -4,7 +4,6 @@ Exit codes are restic's: 0 done, 1 failed, 3 finished but incomplete, 10 no repo
 """
 
 import argparse
-import gc
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +25,7 @@ from holdfast.repository.key_file import (
     WrongPasswordError,
 )
 from holdfast.repository.lock import RepositoryLockedError
+from holdfast.repository.own_process import use_memory_sparingly
 from holdfast.repository.repository import Repository
 from holdfast.repository.restore import Existing
 from holdfast.repository.snapshot import Snapshot, SnapshotNotFoundError
@@ -53,10 +53,9 @@ class NoPasswordError(InvalidInputError):
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
+    use_memory_sparingly()
     options = _parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
-    # A backup makes millions of small values and no cycles: looking for those would cost a tenth of its time.
-    gc.set_threshold(200_000, 20, 100)
     try:
         return run(options)
     except BrokenPipeError:

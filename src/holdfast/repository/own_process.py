@@ -1,10 +1,15 @@
-"""Processes of this very program that work for one writer or one restore."""
+"""Processes that move data: how they start others of this very program, and how they use memory."""
 
+import ctypes
+import gc
 import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from typing import Any
+
+_ARENA_MAX = -8  # <malloc.h> of glibc; mallopt(3)
 
 
 def started(module: str, *arguments: str, **streams: Any) -> "subprocess.Popen[bytes]":
@@ -17,3 +22,15 @@ def started(module: str, *arguments: str, **streams: Any) -> "subprocess.Popen[b
 def leave_interrupts_to_parent() -> None:
     """Have Ctrl-C, which a terminal sends to both, end the parent alone: it then ends this process in good order."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def use_memory_sparingly() -> None:
+    """Settle how this process uses memory; called first thing, before there are threads.
+
+    glibc gives every thread an arena of its own that keeps what was freed in it: with two arenas the peak of a backup
+    is a quarter lower, and nothing is slower. And a backup makes millions of small values and no cycles: looking for
+    those as often as Python does would cost a tenth of its time.
+    """
+    with suppress(OSError, AttributeError):  # another C library, which has no such setting
+        ctypes.CDLL(None).mallopt(_ARENA_MAX, 2)
+    gc.set_threshold(200_000, 20, 100)
