@@ -210,26 +210,3 @@ def test_what_an_interrupted_backup_stored_is_not_stored_again() -> None:
         repository.write(interrupted(), at=NOON, limits=LIMITS)
     written = repository.write(tree(range(40)), at=NOON, limits=LIMITS)
     assert written.bytes_new < written.bytes_total / 2
-
-
-def test_a_full_disk_leaves_a_repository_that_restores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    storage = LocalStorage(tmp_path / "repository")
-    repository = a_repository(storage)
-    repository.write(tree(range(5)), at=NOON, limits=LIMITS)
-    real, left = os.writev, [15]
-
-    def writev(descriptor: int, pieces: list[memoryview]) -> int:
-        left[0] -= 1
-        if left[0] < 0:
-            raise OSError(28, "No space left on device")
-        return real(descriptor, pieces)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "writev", writev)
-        with pytest.raises(HoldfastError, match="No space left"):
-            backup(repository)
-    assert [str(path) for path in storage.root.rglob("*-tmp-*")] == []
-    repository.unlock()
-    refuse_if_broken(repository, tmp_path / "restored")
-    backup(repository)
-    refuse_if_broken(repository, tmp_path / "restored")

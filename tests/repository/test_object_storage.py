@@ -87,6 +87,21 @@ def test_a_refusal_of_the_bucket_is_said_to_be_one(weed: Weed, bucket: ObjectSto
         s3_storage("vault", prefix, access(weed, "nobody")).get("f")
 
 
+def test_a_credential_that_may_only_read_restores_and_leaves_no_lock(
+    weed: Weed, bucket: ObjectStorage, tmp_path: Path
+) -> None:
+    written = a_repository(bucket).write([a_file(b"f")], at=NOON)
+    there = {stored.name for stored in bucket.list("")}
+    reader = s3_storage("vault", bucket._where.rpartition("/")[2], access(weed, READER))
+    repository = Repository.open(reader, PASSWORD, host_id="another-host")
+    assert repository.check(Depth.BYTES).problems == ()
+    assert repository.restore(written.snapshot_id, tmp_path / "restored").problems == ()
+    assert (tmp_path / "restored" / "f").read_bytes() == b"content"
+    with pytest.raises(StorageDeniedError):
+        repository.write([a_file(b"g")], at=NOON)
+    assert {stored.name for stored in bucket.list("")} == there
+
+
 def test_a_server_that_does_not_answer_is_a_failure_and_no_refusal() -> None:
     nobody = S3Access(endpoint="http://127.0.0.1:9", access_key=ADMIN, secret_key=SECRET)
     with pytest.raises(StorageFailedError):

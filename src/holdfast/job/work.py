@@ -34,7 +34,6 @@ from holdfast.job.protocol import (
 from holdfast.job.run import Run
 from holdfast.repository.entry import Kind, Problem, path_text
 from holdfast.repository.key_file import NoRepositoryError, WrongPasswordError
-from holdfast.repository.lock import take_lock
 from holdfast.repository.pack import BlobKind
 from holdfast.repository.parent import ParentTree
 from holdfast.repository.repository import Repository
@@ -205,8 +204,7 @@ def restore(run: Run, work: RestoreWork, host: Host, machine: MachineTime) -> Re
     repository.unlock()
     with ExitStack() as stack:
         # While it is held, nothing is swept away that the target has yet to read.
-        lock = take_lock(repository.storage, repository.box, exclusive=False, host_id=host.name, machine=machine)
-        stack.callback(lock.release)
+        stack.enter_context(repository.locked_for_reading())
         point = _Point(repository, repository.snapshot(work.snapshot), run)
         run.progress = ProgressMade(bytes_total=work.bytes_expected)
         target = open_target(_spec(work.target, ticket.job_id, host), work.metadata, at=work.asked_at)

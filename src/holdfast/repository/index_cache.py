@@ -2,13 +2,14 @@
 
 A SQLite file per repository holds what the index files on storage say, by the names of those files. Since such a file
 never changes, only new ones have to be read and vanished ones taken out. The cache is never the truth: it is thrown
-away and made anew when it cannot be read or is of another version, and may be deleted at any time.
+away and made anew when it cannot be read or is of another version, and may be deleted at any time. Where there is no
+room for it the index is loaded into memory, as if there were no cache.
 """
 
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 from holdfast.repository.cipher import Box
@@ -33,15 +34,27 @@ _FIND = """
 """
 _CACHE_KIB = 64 * 1024
 _WAIT_SECONDS = 60.0
+_NO_FAULT_OF_ITS = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PERM,
+}
 
 
 class CachedIndex(Index):
     """What the cache says, and in memory what was added since. Safe to share between threads."""
 
-    def __init__(self, connection: sqlite3.Connection, without: Collection[bytes]) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, without: Collection[bytes], instead: Callable[[], Index]
+    ) -> None:
+        """Take the open cache, packs to leave out, and what gives the index if the cache turns out to be damaged."""
         super().__init__()
         self._connection = connection
         self._without = without
+        self._instead = instead
+        self._loaded: Index | None = None
         self._guard = threading.Lock()
 
     def __len__(self) -> int:
@@ -64,7 +77,15 @@ class CachedIndex(Index):
 
     def _find_cached(self, kind: BlobKind, blob_id: bytes) -> Location | None:
         with self._guard:
-            rows = self._connection.execute(_FIND, (blob_id, kind is BlobKind.TREE)).fetchall()
+            if self._loaded is not None:
+                return self._loaded.find(kind, blob_id)
+            try:
+                rows = self._connection.execute(_FIND, (blob_id, kind is BlobKind.TREE)).fetchall()
+            except sqlite3.ProgrammingError:
+                raise  # it was closed
+            except sqlite3.DatabaseError:
+                self._loaded = self._instead()
+                return self._loaded.find(kind, blob_id)
         for pack, offset, length, raw_length in rows:
             if pack not in self._without:
                 return Location(pack, PackedBlob(kind, blob_id, offset, length, raw_length))
@@ -76,22 +97,39 @@ def open_cached_index(
 ) -> Index:
     """Return the index of a repository through its cache in `directory`, brought up to date first.
 
-    While another process fills the cache for longer than a minute, this one does without.
+    While another process fills the cache for longer than a minute, or if there is no room for it, this one does
+    without.
 
     Raises:
         FileBrokenError: an index file on storage is damaged.
     """
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = directory / f"{repository_id}.sqlite"
-    try:
-        return CachedIndex(_up_to_date(path, storage, box), without)
-    except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
-            return load_index(storage, box, without=without)
-        # Damaged, or not a cache at all: whatever it is, it holds nothing that storage does not.
-        for leftover in (path, *directory.glob(f"{repository_id}.sqlite-*")):
+
+    def loaded() -> Index:
+        return load_index(storage, box, without=without)
+
+    def loaded_for_good() -> Index:
+        _throw_away(path)
+        return loaded()
+
+    for _ in range(2):
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return CachedIndex(_up_to_date(path, storage, box), without, loaded_for_good)
+        except OSError:
+            break
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & 0xFF in _NO_FAULT_OF_ITS:
+                break
+            # Damaged, or not a cache at all: whatever it is, it holds nothing that storage does not.
+            _throw_away(path)
+    return loaded()
+
+
+def _throw_away(path: Path) -> None:
+    for leftover in (path, *path.parent.glob(f"{path.name}-*")):
+        with contextlib.suppress(OSError):
             leftover.unlink(missing_ok=True)
-        return CachedIndex(_up_to_date(path, storage, box), without)
 
 
 def _up_to_date(path: Path, storage: Storage, box: Box) -> sqlite3.Connection:

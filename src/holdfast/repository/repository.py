@@ -6,7 +6,7 @@ snapshot that names their trees. A reader goes the other way: snapshots first, t
 
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -41,7 +41,13 @@ from holdfast.repository.references import references_of
 from holdfast.repository.repair import Repaired, repair_index
 from holdfast.repository.restore import Existing, Restore, Restored, RestoreProgress, open_target
 from holdfast.repository.snapshot import Snapshot, get_snapshot, list_snapshots, resolve_snapshot_id
-from holdfast.repository.storage import AlreadyStoredError, NotStoredError, Storage
+from holdfast.repository.storage import (
+    AlreadyStoredError,
+    NotStoredError,
+    Storage,
+    StorageDeniedError,
+    StorageFullError,
+)
 from holdfast.repository.sweep import SweepPlan, SweepRules, Swept, carry_out, mark, plan_sweep
 from holdfast.repository.tree import Node
 from holdfast.repository.unpacked import FileBrokenError
@@ -461,7 +467,7 @@ class Repository:
         cancelled: Callable[[], bool] | None = None,
     ) -> CheckReport:
         """Check the repository; what is wrong is in the report. See `check.check`."""
-        with self.locked(exclusive=False):
+        with self.locked_for_reading():
             return check(
                 self.storage, self.box, depth=depth, only_packs=only_packs, threads=threads, cancelled=cancelled
             )
@@ -472,7 +478,7 @@ class Repository:
         Raises:
             SweepRefusedError: the repository is damaged.
         """
-        with self.locked(exclusive=False):
+        with self.locked_for_reading():
             return plan_sweep(self.storage, self.box, rules=rules)
 
     def mark_sweep(self, plan: SweepPlan, *, at: datetime, limits: WriteLimits = DEFAULT_LIMITS.write) -> None:
@@ -542,13 +548,31 @@ class Repository:
 
     @contextmanager
     def reading(self) -> Iterator[BlobReader]:
-        """Give a reader of blobs over the present index, under a shared lock."""
-        with self.locked(exclusive=False):
+        """Give a reader of blobs over the present index, under the lock of a reader."""
+        with self.locked_for_reading():
             reader = self.reader()
             try:
                 yield reader
             finally:
                 reader.index.close()
+
+    @contextmanager
+    def locked_for_reading(self) -> Iterator[None]:
+        """Hold a shared lock, or none if storage is full or only to be read: what lies there can be had all the same.
+
+        Without one a sweep may take away what is still to be read; that is then named as missing.
+
+        Raises:
+            RepositoryLockedError: somebody holds the repository exclusively.
+        """
+        lock: Lock | None = None
+        with suppress(StorageFullError, StorageDeniedError):
+            lock = self._lock(exclusive=False)
+        try:
+            yield
+        finally:
+            if lock is not None:
+                lock.release()
 
     @contextmanager
     def locked(self, *, exclusive: bool) -> Iterator[Lock]:

@@ -19,6 +19,7 @@ from holdfast.core.errors import AlreadyExistsError, DeniedError, InvalidInputEr
 from holdfast.repository.cipher import Buffer
 
 _TEMPORARY = "-tmp-"
+_TAKES_NOTHING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _PIECES_PER_WRITE = 512  # below IOV_MAX (1024) of Linux
 
 
@@ -41,6 +42,10 @@ class StorageFailedError(UnavailableError):
     """Storage did not do what it was asked: full, unreachable, broken."""
 
 
+class StorageFullError(StorageFailedError):
+    """Storage takes nothing more: it is full, or mounted to be read only."""
+
+
 class StorageDeniedError(DeniedError):
     """Storage refused: this credential may not do that."""
 
@@ -57,7 +62,7 @@ class Storage(Protocol):
 
         Raises:
             AlreadyStoredError: `new` was asked for and there is such a file.
-            StorageFailedError: it could not be stored.
+            StorageFailedError: it could not be stored; StorageFullError where there is no room for it.
             StorageDeniedError: storage refused.
         """
         ...
@@ -283,7 +288,8 @@ def _failures(what: str) -> Iterator[None]:
     except PermissionError as error:
         raise StorageDeniedError(f"{what}: permission denied") from error
     except OSError as error:
-        raise StorageFailedError(f"{what}: {error.strerror or error}") from error
+        failure = StorageFullError if error.errno in _TAKES_NOTHING else StorageFailedError
+        raise failure(f"{what}: {error.strerror or error}") from error
 
 
 def _write_durably(path: Path, pieces: tuple[Buffer, ...]) -> None:
