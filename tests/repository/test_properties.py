@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,7 +31,7 @@ from holdfast.repository.filetree import walk_tree
 from holdfast.repository.pack import BlobKind, PackedBlob, decode_header, encode_header
 from holdfast.repository.pattern import Choice
 from holdfast.repository.sweep import SweepRules
-from holdfast.repository.tree import decode_tree, encode_node, encode_tree
+from holdfast.repository.tree import decode_node, decode_tree, encode_node, encode_tree, split_tree
 from holdfast.repository.writer import Limits, SnapshotWriter
 
 NAMES = (
@@ -61,18 +62,36 @@ METADATA = st.builds(
 )
 
 
-@given(st.dictionaries(NAMES, st.tuples(st.sampled_from(Kind), METADATA, st.lists(IDS, max_size=3)), max_size=5))
-def test_a_tree_reads_back_as_it_was_written(nodes: dict[bytes, tuple[Kind, Metadata, list[bytes]]]) -> None:
-    text = encode_tree(
-        [
-            encode_node(name, kind, meta, size=meta.size, content=content)
-            for name, (kind, meta, content) in sorted(nodes.items())
-        ]
-    )
-    read = decode_tree(text)
+NODES = st.dictionaries(NAMES, st.tuples(st.sampled_from(Kind), METADATA, st.lists(IDS, max_size=3)), max_size=5)
+Nodes = dict[bytes, tuple[Kind, Metadata, list[bytes]]]
+
+
+def encoded_nodes(nodes: Nodes) -> dict[bytes, str]:
+    return {
+        name: encode_node(name, kind, meta, size=meta.size, content=content)
+        for name, (kind, meta, content) in sorted(nodes.items())
+    }
+
+
+@given(NODES)
+def test_a_tree_reads_back_as_it_was_written(nodes: Nodes) -> None:
+    read = decode_tree(encode_tree(list(encoded_nodes(nodes).values())))
     assert [(node.name, node.kind, node.metadata, list(node.content or ())) for node in read] == [
         (name, *rest) for name, rest in sorted(nodes.items())
     ]
+
+
+@given(NODES)
+def test_a_tree_is_split_into_the_very_texts_of_its_nodes_however_they_look(nodes: Nodes) -> None:
+    encoded = encoded_nodes(nodes)
+    assert split_tree(encode_tree(list(encoded.values()))) == encoded
+
+
+@given(NODES)
+def test_a_tree_that_others_wrote_in_their_own_way_is_split_into_the_same_nodes(nodes: Nodes) -> None:
+    text = encode_tree(list(encoded_nodes(nodes).values()))
+    theirs = orjson.dumps(orjson.loads(text), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
+    assert [decode_node(node) for node in split_tree(theirs).values()] == decode_tree(text)
 
 
 @given(st.binary(max_size=60))

@@ -102,6 +102,24 @@ def test_an_unchanged_file_is_not_read_again(repository: Repository, source: Pat
     assert second.bytes_read == len(b"new content")
     assert second.files_kept == second.files - 1
     assert second.snapshot.parent == first.snapshot_id
+    assert repository.write(walk_tree(source), at=NOON).snapshot.tree == second.snapshot.tree
+
+
+def test_a_file_of_which_only_the_metadata_changed_is_told_as_it_is_now(repository: Repository, source: Path) -> None:
+    for name in ("same", "mode", "attribute", "link"):
+        (source / name).write_bytes(name.encode())
+    os.setxattr(source / "same", "user.note", b"kept")
+    first = repository.write(walk_tree(source), at=NOON)
+    (source / "mode").chmod(0o640)
+    os.setxattr(source / "attribute", "user.note", b"new")
+    (source / "second link").hardlink_to(source / "link")
+    with repository.begin() as writer:
+        for entry in walk_tree(source, parent=repository.parent(first.snapshot_id, writer.index)):
+            writer.add(entry)
+        tree = writer.finish_tree()
+        writer.abort()
+    assert tree.progress.files_kept == 1
+    assert repository.write(walk_tree(source), at=NOON).snapshot.tree == tree.id
 
 
 def test_the_same_content_is_stored_once() -> None:

@@ -27,6 +27,8 @@ class Kind(enum.Enum):
     FIFO = "fifo"
     SOCKET = "socket"
 
+    __hash__ = object.__hash__  # there is one of each, and Enum's own is slow: this is a key for every file
+
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
@@ -97,11 +99,15 @@ class UnreadableError(HoldfastError):
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Content that the parent snapshot holds already: its blobs, in order, and where to read it if they are gone."""
+    """Content that the parent snapshot holds already: its blobs, in order, and where to read it if they are gone.
+
+    `encoded` is the whole node, metadata and all, if the parent holds it just as it would be written now.
+    """
 
     blobs: tuple[bytes, ...] = field(repr=False)
     size: int
     otherwise: Content
+    encoded: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import os
 import pwd
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from holdfast.repository.entry import (
@@ -170,12 +170,14 @@ class _Walk:
 
     def _file(self, path: tuple[bytes, ...], level: "_Level", name: bytes, found: os.stat_result) -> Entry:
         if self._parent is not None:
-            known = self._parent.unchanged_file(path, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+            metadata = self._metadata(Kind.FILE, found, b"", ())
+            known = self._parent.unchanged_file(path, metadata)
             if known is not None:
                 # Whoever changes an attribute changes ctime, so these are as they were, too.
-                metadata = self._metadata(Kind.FILE, found, b"", known.xattrs if self._rules.xattrs else ())
+                if known.xattrs and self._rules.xattrs:
+                    metadata = replace(metadata, xattrs=known.xattrs)
                 otherwise = _FileContent(level.descriptor, name, found)
-                return Entry(path, Kind.FILE, metadata, Kept(known.content, found.st_size, otherwise))
+                return Entry(path, Kind.FILE, metadata, Kept(known.content, found.st_size, otherwise, known.encoded))
         content = _FileContent(level.descriptor, name, found)
         level.content = content
         opened = content.open()

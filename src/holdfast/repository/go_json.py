@@ -146,19 +146,23 @@ def _date(day: int) -> str:
     return f'"{min(max(year, 0), 9999):04d}-{month:02d}-{day_of_month:02d}T'
 
 
+@lru_cache(maxsize=4096)
+def _to_second(seconds: int) -> str:
+    day, second = divmod(seconds, _DAY)
+    hour, rest = divmod(second, 3600)
+    minute, second = divmod(rest, 60)
+    return f"{_date(day)}{hour:02d}:{minute:02d}:{second:02d}"
+
+
 def time(ns: int) -> str:
     """Return an instant in nanoseconds since 1970 as a quoted RFC 3339 time in UTC, without trailing zeros.
 
     Years outside 0000 to 9999 are moved to the nearest of these, since the format has no others.
     """
     seconds, fraction = divmod(ns, _NS)
-    day, second = divmod(seconds, _DAY)
-    date = _date(day)
-    hour, rest = divmod(second, 3600)
-    minute, second = divmod(rest, 60)
     if not fraction:
-        return f'{date}{hour:02d}:{minute:02d}:{second:02d}Z"'
-    return f"{date}{hour:02d}:{minute:02d}:{second:02d}.{fraction:09d}".rstrip("0") + 'Z"'
+        return f'{_to_second(seconds)}Z"'
+    return f"{_to_second(seconds)}.{fraction:09d}".rstrip("0") + 'Z"'
 
 
 def parse_time(text: str) -> int:

@@ -22,6 +22,9 @@ class Location(NamedTuple):
     blob: PackedBlob
 
 
+_KINDS = {kind.value: kind for kind in BlobKind}
+
+
 class Index:
     """The blobs of a repository. One place per blob: the first that was added."""
 
@@ -112,7 +115,7 @@ def read_index(storage: Storage, box: Box, name: str) -> Iterator[tuple[bytes, l
         for pack in value["packs"] or ():  # type: ignore[index] # what has another shape ends below
             blobs = [
                 PackedBlob(
-                    BlobKind(blob["type"]),
+                    _KINDS[blob["type"]],
                     _id(blob["id"]),
                     blob["offset"],
                     blob["length"],

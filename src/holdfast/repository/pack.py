@@ -27,6 +27,8 @@ class BlobKind(enum.Enum):
     DATA = "data"
     TREE = "tree"
 
+    __hash__ = object.__hash__  # there is one of each, and Enum's own is slow: this is a key for every blob
+
 
 _PLAIN_TYPE = {BlobKind.DATA: 0, BlobKind.TREE: 1}
 _COMPRESSED_TYPE = {BlobKind.DATA: 2, BlobKind.TREE: 3}

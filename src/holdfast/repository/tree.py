@@ -1,8 +1,10 @@
 """Trees: the nodes of one directory, and their JSON, byte-identical with restic's."""
 
 import base64
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import orjson
 
@@ -24,6 +26,10 @@ _GO_SPECIAL = ((0o4000, 1 << 23), (0o2000, 1 << 22), (0o1000, 1 << 20))
 _PERMISSIONS = 0o777
 _ID_BYTES = 32
 _KINDS = {kind.value: kind for kind in Kind}
+_TREE_START, _TREE_END = '{"nodes":[', "]}\n"
+# Where a node begins. A text inside of one cannot look like this, since its quotes would be escaped; and what else has
+# a name, an extended attribute, has a value next.
+_NODE = re.compile(r'\{"name":"((?:[^"\\]|\\.)*)","type":')
 
 
 class BadTreeError(DamagedError):
@@ -70,18 +76,24 @@ def encode_node(
     subtree: bytes | None = None,
 ) -> str:
     """Return one node as restic's JSON; its size is the one given, not the metadata's."""
-    out = [f'{{"name":{go_json.name(name)},"type":"{kind.value}"']
-    mode = go_mode(kind, meta.mode)
-    if mode:
-        out.append(f',"mode":{mode}')
+    head = encode_head(name, kind, meta, size)
+    end = "}" if subtree is None else f',"subtree":"{subtree.hex()}"}}'
+    if content is None:
+        return f'{head},"content":null{end}'
+    if len(content) == 1:
+        return f'{head},"content":["{content[0].hex()}"]{end}'
+    blobs = ",".join(f'"{blob.hex()}"' for blob in content)
+    return f'{head},"content":[{blobs}]{end}'
+
+
+def encode_head(name: bytes, kind: Kind, meta: Metadata, size: int = 0) -> str:
+    """Return what a node's JSON says before its content: all of its metadata."""
+    out = ['{"name":', go_json.name(name), _kind_and_mode(kind, meta.mode)]
     mtime = go_json.time(meta.mtime_ns)
     atime = mtime if meta.atime_ns == meta.mtime_ns else go_json.time(meta.atime_ns)
     ctime = mtime if meta.ctime_ns == meta.mtime_ns else go_json.time(meta.ctime_ns)
-    out.append(f',"mtime":{mtime},"atime":{atime},"ctime":{ctime},"uid":{meta.uid},"gid":{meta.gid}')
-    if meta.user:
-        out.append(f',"user":{go_json.string(meta.user)}')
-    if meta.group:
-        out.append(f',"group":{go_json.string(meta.group)}')
+    out.append(f',"mtime":{mtime},"atime":{atime},"ctime":{ctime}')
+    out.append(_owner(meta.uid, meta.gid, meta.user, meta.group))
     if meta.inode:
         out.append(f',"inode":{meta.inode}')
     if meta.device:
@@ -101,21 +113,28 @@ def encode_node(
         out.append(f',"extended_attributes":[{pairs}]')
     if meta.rdev:
         out.append(f',"device":{meta.rdev}')
-    if content is None:
-        out.append(',"content":null')
-    elif len(content) == 1:
-        out.append(f',"content":["{content[0].hex()}"]')
-    else:
-        out.append(',"content":[' + ",".join(f'"{blob.hex()}"' for blob in content) + "]")
-    if subtree is not None:
-        out.append(f',"subtree":"{subtree.hex()}"')
-    out.append("}")
     return "".join(out)
+
+
+@lru_cache(maxsize=1024)
+def _kind_and_mode(kind: Kind, mode: int) -> str:
+    go = go_mode(kind, mode)
+    return f',"type":"{kind.value}"' + (f',"mode":{go}' if go else "")
+
+
+@lru_cache(maxsize=1024)
+def _owner(uid: int, gid: int, user: str, group: str) -> str:
+    out = f',"uid":{uid},"gid":{gid}'
+    if user:
+        out += f',"user":{go_json.string(user)}'
+    if group:
+        out += f',"group":{go_json.string(group)}'
+    return out
 
 
 def encode_tree(encoded_nodes: Sequence[str]) -> bytes:
     """Return the tree of nodes that are encoded already and in the byte order of their names."""
-    return ('{"nodes":[' + ",".join(encoded_nodes) + "]}\n").encode("utf-8", "replace")
+    return (_TREE_START + ",".join(encoded_nodes) + _TREE_END).encode("utf-8", "replace")
 
 
 def decode_tree(text: bytes | bytearray) -> list[Node]:
@@ -130,26 +149,39 @@ def decode_tree(text: bytes | bytearray) -> list[Node]:
         raise BadTreeError(f"a tree cannot be read: {error}") from error
 
 
-def decode_raw_tree(text: bytes | bytearray) -> dict[bytes, dict[str, object]]:
-    """Return the nodes of a tree's JSON by name, as they are; `decode_node` decodes one.
+def split_tree(text: bytes) -> dict[bytes, str]:
+    """Return the JSON of each node of a tree by the node's name, as it stands there; `decode_node` decodes one.
 
     Raises:
         BadTreeError: it is not a tree.
     """
     try:
-        return {go_json.unquoted(value["name"]): value for value in orjson.loads(text)["nodes"] or ()}
+        tree = text.decode()
+        starts = list(_NODE.finditer(tree))
+        if starts and tree.startswith(_TREE_START + tree[starts[0].start()]) and tree.endswith(_TREE_END):
+            ends = [start.start() - 1 for start in starts[1:]]  # a comma lies between two
+            ends.append(len(tree) - len(_TREE_END))
+            return {_name(start[1]): tree[start.start() : end] for start, end in zip(starts, ends, strict=True)}
+        # Written by somebody else, with spaces or in another order.
+        nodes = orjson.loads(text)["nodes"] or ()
+        return {go_json.unquoted(value["name"]): orjson.dumps(value).decode() for value in nodes}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadTreeError(f"a tree cannot be read: {error}") from error
 
 
-def decode_node(value: dict[str, object]) -> Node:
-    """Return one node of a tree's JSON.
+def _name(text: str) -> bytes:
+    """Return the name that a JSON string, without its quotes, spells."""
+    return go_json.unquoted(orjson.loads(f'"{text}"')) if "\\" in text else text.encode()
+
+
+def decode_node(text: str) -> Node:
+    """Return the node that its JSON spells.
 
     Raises:
         BadTreeError: it is none, or has a name that no directory can hold.
     """
     try:
-        return _node(value)
+        return _node(orjson.loads(text))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise BadTreeError(f"a tree cannot be read: {error}") from error
 

@@ -487,7 +487,8 @@ class SnapshotWriter:
                 self._kept += 1
                 self._bytes_total += content.size
                 directory.items.append(
-                    encode_node(name, Kind.FILE, entry.metadata, size=content.size, content=content.blobs)
+                    content.encoded
+                    or encode_node(name, Kind.FILE, entry.metadata, size=content.size, content=content.blobs)
                 )
                 return
             content = content.otherwise
