@@ -156,23 +156,50 @@ class BlobWriter:
     def submit(self, content: memoryview, done: Callable[[bytes], None]) -> None:
         """Store a data blob in the background, then call `done` with its id. Waits while too much is in flight."""
         self._refuse_if_failed()
-        size = len(content)
+
+        def work() -> None:
+            try:
+                done(self.save(BlobKind.DATA, content))
+            finally:
+                content.release()
+
+        self._in_background(len(content), work)
+
+    def save_tree(self, text: bytes) -> bytes:
+        """Store a tree unless it is stored already; return its id at once. It is sealed in the background.
+
+        Raises:
+            HoldfastError: an earlier blob could not be stored.
+        """
+        if len(text) <= _SMALL_BYTES:
+            return self.save(BlobKind.TREE, text)
+        self._refuse_if_failed()
+        blob_id = hashlib.sha256(text).digest()
+
+        def work() -> None:
+            self._add(BlobKind.TREE, blob_id, len(text), *self._sealer.seal(BlobKind.TREE, blob_id, text))
+
+        if self._claim(BlobKind.TREE, blob_id):
+            self._in_background(len(text), work)
+        return blob_id
+
+    def _in_background(self, size: int, work: Callable[[], None]) -> None:
+        """Do work on `size` bytes in a thread. Waits while too much is in flight."""
         self._budget.take(size)
         with self._idle:
             self._working += 1
 
-        def work() -> None:
+        def guarded() -> None:
             try:
                 if self._failure is None:
-                    done(self.save(BlobKind.DATA, content))
+                    work()
             except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
                 self._fail(error)
             finally:
-                content.release()
                 self._budget.give(size)
                 self._finished_one()
 
-        self._sealers.submit(work)
+        self._sealers.submit(guarded)
 
     def _hand_over(self, kind: BlobKind, blob_id: bytes, content: Buffer) -> bool:
         """Give a small blob to a process, if there have been enough of them for that to pay."""

@@ -116,15 +116,17 @@ def read_index(storage: Storage, box: Box, name: str) -> Iterator[tuple[bytes, l
             blobs = [
                 PackedBlob(
                     _KINDS[blob["type"]],
-                    _id(blob["id"]),
+                    bytes.fromhex(blob["id"]),
                     blob["offset"],
                     blob["length"],
                     blob.get("uncompressed_length", 0),
                 )
                 for blob in pack["blobs"] or ()
             ]
-            for blob in blobs:
-                _PLACE.pack(0, blob.offset, blob.length, blob.raw_length)
+            for _, blob_id, offset, length, raw_length in blobs:
+                _PLACE.pack(0, offset, length, raw_length)
+                if len(blob_id) != ID_BYTES:
+                    raise ValueError(f"{blob_id.hex()} is not an id")  # noqa: TRY301 - told with the file's name
             yield _id(pack["id"]), blobs
     except (KeyError, TypeError, ValueError, AttributeError, struct.error) as error:
         raise FileBrokenError(f"the index file {name} is not an index: {error}") from error

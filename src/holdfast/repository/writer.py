@@ -477,7 +477,7 @@ class SnapshotWriter:
     def _store_tree(self, directory: _Directory) -> None:
         nodes = [item if isinstance(item, str) else item.encoded() for item in directory.items]
         directory.items = []
-        directory.tree = self._blobs.save(BlobKind.TREE, encode_tree(nodes))
+        directory.tree = self._blobs.save_tree(encode_tree(nodes))
 
     def _add_file(self, directory: _Directory, entry: Entry) -> None:
         name, content = entry.path[-1], entry.content
