@@ -7,8 +7,12 @@ import pytest
 from tests.repository.builders import a_directory, a_file, a_repository
 from tests.repository.conftest import NOON, PASSWORD
 
+from holdfast.core.clock import ManualMachineTime
 from holdfast.core.errors import DamagedError, HoldfastError
+from holdfast.repository import lock
 from holdfast.repository.check import Depth
+from holdfast.repository.doomed import put_mark
+from holdfast.repository.lock import Lock
 from holdfast.repository.repository import Repository
 from holdfast.repository.restore import Restored
 from holdfast.repository.storage import MemoryStorage
@@ -16,11 +20,20 @@ from holdfast.repository.storage import MemoryStorage
 CONTENT = {(b"d", b"f%d" % number): bytes([number]) * (number * 7000) for number in range(1, 9)}
 
 
+@pytest.fixture(autouse=True)
+def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock file that cannot be read is tried again at once."""
+    monkeypatch.setattr(lock, "_TRY_AGAIN_SECONDS", 0.0)
+
+
 def a_filled_repository() -> tuple[Repository, MemoryStorage]:
     storage = MemoryStorage()
     repository = a_repository(storage)
     entries = [a_directory(b"d"), *(a_file(*path, content=content) for path, content in CONTENT.items())]
     repository.write(entries, at=NOON)
+    # What comes and goes: a reader's lock, and the record of a sweep that has not been carried out yet.
+    put_mark(storage, repository.box, [bytes(32)], at=NOON)
+    Lock(storage, repository.box, exclusive=False, host_id="a-host", machine=ManualMachineTime(NOON))
     return repository, storage
 
 
@@ -39,7 +52,16 @@ def test_a_sound_repository_has_nothing_to_report(depth: Depth) -> None:
     assert (report.bytes_read > 0) == (depth is Depth.BYTES)
 
 
-@pytest.mark.parametrize("folder", ["config", "keys/", "data/", "index/", "snapshots/"])
+FOLDERS = ["config", "keys/", "data/", "index/", "snapshots/", "locks/", "holdfast/doomed/"]
+
+
+def test_every_kind_of_file_is_among_those_that_are_damaged() -> None:
+    _, storage = a_filled_repository()
+    assert {folder for folder in FOLDERS if any(name.startswith(folder) for name in storage.files)} == set(FOLDERS)
+    assert all(name.startswith(tuple(FOLDERS)) for name in storage.files)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_one_flipped_bit_anywhere_is_found_and_never_restored(folder: str, tmp_path: Path) -> None:
     chance = random.Random(folder)  # noqa: S311 - the same places in each run
     for attempt in range(24):
@@ -59,7 +81,7 @@ def test_one_flipped_bit_anywhere_is_found_and_never_restored(folder: str, tmp_p
             problems = repository.check(Depth.BYTES).problems
         except DamagedError as error:
             problems = (str(error),)
-        named = name.removeprefix("data/").split("/")[-1]
+        named = name.split("/")[-1]
         assert any(named in problem or folder in problem for problem in problems), (name, bit, problems)
         restored = restore_all(storage, target)
         for path in target.rglob("f*") if target.exists() else ():
@@ -67,6 +89,33 @@ def test_one_flipped_bit_anywhere_is_found_and_never_restored(folder: str, tmp_p
         if isinstance(restored, Restored) and folder == "data/":
             missing = {path for path in CONTENT if not (target / "d" / path[1].decode()).exists()}
             assert all(any(path[: len(p.path)] == p.path for p in restored.problems) for path in missing)
+
+
+def test_a_damaged_lock_stops_everybody_until_it_is_removed() -> None:
+    repository, storage = a_filled_repository()
+    (name,) = (name for name in storage.files if name.startswith("locks/"))
+    flip(storage, name, 300)
+    for attempt in (repository.begin, repository.check, repository.plan_sweep, repository.unlock):
+        with pytest.raises(DamagedError, match=f"{name.rpartition('/')[2]}.*unlock --remove-all"):
+            attempt()
+    assert repository.remove_all_locks() == [name.removeprefix("locks/")]
+    repository.write([a_file(b"f")], at=NOON)
+
+
+def test_a_damaged_record_of_a_sweep_stops_writers_and_sweeps_until_it_is_repaired() -> None:
+    repository, storage = a_filled_repository()
+    repository.remove_all_locks()
+    (mark,) = (name for name in storage.files if name.startswith("holdfast/doomed/"))
+    flip(storage, mark, 300)
+    packs = {name for name in storage.files if name.startswith("data/")}
+    for attempt in (repository.begin, repository.plan_sweep, repository.carry_out_sweep):
+        with pytest.raises(DamagedError, match=mark):
+            attempt()
+    assert repository.locks() == []
+    repository.repair_index()
+    assert mark not in storage.files
+    assert {name for name in storage.files if name.startswith("data/")} == packs
+    repository.write([a_file(b"f")], at=NOON)
 
 
 def restore_all(storage: MemoryStorage, target: Path) -> Restored | HoldfastError | None:

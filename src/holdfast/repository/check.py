@@ -12,6 +12,7 @@ from holdfast.core.errors import DamagedError, NotFoundError
 from holdfast.repository.blob_reader import BlobReader
 from holdfast.repository.cipher import Box
 from holdfast.repository.config import get_config
+from holdfast.repository.doomed import list_marks
 from holdfast.repository.index import Index, index_files, read_index
 from holdfast.repository.pack import (
     BlobKind,
@@ -127,6 +128,10 @@ def _check_small_files(storage: Storage, box: Box, found: _Found, depth: Depth) 
         get_config(storage, box)
     except (DamagedError, NotFoundError) as error:
         found.problems.append(str(error))
+    try:
+        list_marks(storage, box)
+    except DamagedError as error:
+        found.problems.append(f"{error}; `repair` removes it")
     if depth < Depth.BYTES:
         return
     for stored in storage.list("keys/"):

@@ -14,6 +14,7 @@ import orjson
 
 from holdfast.core.clock import SystemMachineTime
 from holdfast.core.errors import HoldfastError, InvalidInputError
+from holdfast.repository.blob_writer import WriteLimits
 from holdfast.repository.check import Depth
 from holdfast.repository.chunk import ChunkClass
 from holdfast.repository.entry import Kind, Problem, path_text
@@ -32,9 +33,11 @@ from holdfast.repository.snapshot import Snapshot, SnapshotNotFoundError
 from holdfast.repository.storage import LocalStorage, open_storage
 from holdfast.repository.sweep import SweepRules
 from holdfast.repository.tree import Node
+from holdfast.repository.writer import Limits
 
 DONE, FAILED, INCOMPLETE, NO_REPOSITORY, LOCKED, WRONG_PASSWORD, INTERRUPTED = 0, 1, 3, 10, 11, 12, 130
 _PROBLEMS_SHOWN = 100
+_PACK_MIB = range(4, 129)  # what restic reads without a word
 _LEFTOVERS_AFTER = timedelta(days=1)
 _LETTER = {
     Kind.FILE: "-",
@@ -107,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     backup.add_argument("--host", default=os.uname().nodename)
     backup.add_argument("--one-file-system", action="store_true")
     backup.add_argument("--chunk-class", choices=[c.value for c in ChunkClass], default=ChunkClass.FILE.value)
+    backup.add_argument("--pack-size", metavar="MIB", type=int, choices=_PACK_MIB, default=16, help="16; 4 to 128")
     restore = command("restore", _restore, "restore a snapshot; DST then holds what the source held")
     restore.add_argument("snapshot", metavar="SNAPSHOT|latest")
     restore.add_argument("target", metavar="DST", type=Path)
@@ -128,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     copy.add_argument("source", metavar="FROM")
     copy.add_argument("snapshots", metavar="SNAPSHOT|latest", nargs="+")
     copy.add_argument("--from-password-file", type=Path, required=True)
+    copy.add_argument("--pack-size", metavar="MIB", type=int, choices=_PACK_MIB, default=16, help="16; 4 to 128")
     diff = command("diff", _diff, "say what is different between two snapshots")
     diff.add_argument("before", metavar="SNAPSHOT")
     diff.add_argument("after", metavar="SNAPSHOT|latest")
@@ -140,7 +145,8 @@ def _parser() -> argparse.ArgumentParser:
     add_key.add_argument("--new-password-file", type=Path, required=True)
     remove_key = command("remove-key", _remove_key, "take a password away")
     remove_key.add_argument("key", metavar="KEY")
-    command("unlock", _unlock, "remove the locks of processes that are gone")
+    unlock = command("unlock", _unlock, "remove the locks of processes that are gone")
+    unlock.add_argument("--remove-all", action="store_true", help="all locks, damaged ones too; nobody must be at work")
     return parser
 
 
@@ -165,6 +171,10 @@ def _open(options: argparse.Namespace) -> Repository:
     return Repository.open(
         open_storage(options.repo), _password(options), host_id=os.uname().nodename, cache=options.cache_dir
     )
+
+
+def _limits(options: argparse.Namespace) -> Limits:
+    return Limits(write=WriteLimits(pack_bytes=options.pack_size << 20))
 
 
 def _find(repository: Repository, name: str) -> Snapshot:
@@ -197,7 +207,9 @@ def _backup(options: argparse.Namespace) -> int:
         for snapshot in repository.snapshots(damaged=lambda error: _say(f"warning: {error}"))
         if snapshot.paths == (source,) and snapshot.hostname == options.host
     ]
-    with repository.begin(hostname=options.host, chunk_class=ChunkClass(options.chunk_class)) as writer:
+    with repository.begin(
+        hostname=options.host, chunk_class=ChunkClass(options.chunk_class), limits=_limits(options)
+    ) as writer:
         parent = repository.parent(before[-1].id, writer.index) if before else None
         rules = WalkRules(one_filesystem=options.one_file_system)
         for item in walk_tree(options.source, parent=parent, rules=rules):
@@ -348,7 +360,7 @@ def _copy(options: argparse.Namespace) -> int:
         open_storage(options.source), _password_in(options.from_password_file), host_id=os.uname().nodename
     )
     for name in options.snapshots:
-        copied = target.copy_from(source, _find(source, name).id)
+        copied = target.copy_from(source, _find(source, name).id, limits=_limits(options))
         _tell(
             options,
             {"snapshot": copied.snapshot_id, "original": copied.snapshot.original, "bytes_new": copied.bytes_new},
@@ -415,8 +427,9 @@ def _remove_key(options: argparse.Namespace) -> int:
 
 
 def _unlock(options: argparse.Namespace) -> int:
-    removed = _open(options).unlock()
-    _tell(options, {"removed": [lock.id for lock in removed]}, f"{len(removed)} stale locks removed")
+    repository = _open(options)
+    removed = repository.remove_all_locks() if options.remove_all else [lock.id for lock in repository.unlock()]
+    _tell(options, {"removed": removed}, f"{len(removed)} {'' if options.remove_all else 'stale '}locks removed")
     return DONE
 
 

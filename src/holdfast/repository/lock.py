@@ -226,6 +226,17 @@ def remove_stale_locks(storage: Storage, box: Box, *, host_id: str, machine: Mac
     return stale
 
 
+def remove_all_locks(storage: Storage) -> list[str]:
+    """Remove every lock file, also one that cannot be read any more; return their ids.
+
+    Writers of ours that are at work notice and report nothing as made.
+    """
+    names = [stored.name for stored in storage.list("locks/")]
+    for name in names:
+        storage.delete(name)
+    return [name.removeprefix("locks/") for name in names]
+
+
 def _refuse_conflict(storage: Storage, box: Box, *, exclusive: bool, own: str | None, machine: MachineTime) -> None:
     for lock in list_locks(storage, box, machine):
         if lock.id != own and (exclusive or lock.exclusive):
@@ -253,7 +264,10 @@ def _read(storage: Storage, box: Box, name: str, machine: MachineTime) -> LockFi
             return None
         except (DamagedError, KeyError, TypeError, ValueError, AttributeError) as error:
             if last:
-                raise FileBrokenError(f"the lock file {name} cannot be read: {error}") from error
+                raise FileBrokenError(
+                    f"the lock file {name} cannot be read: {error}; when nobody is at work, `unlock --remove-all` "
+                    "removes it"
+                ) from error
             machine.wait(never, _TRY_AGAIN_SECONDS)
     return None
 

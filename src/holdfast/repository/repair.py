@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from holdfast.core.errors import DamagedError, NotFoundError
 from holdfast.repository.cipher import Box
+from holdfast.repository.doomed import remove_broken_marks
 from holdfast.repository.index import index_files, put_index, read_index
 from holdfast.repository.lock import Lock
 from holdfast.repository.pack import PackedBlob, header_bytes, read_header
@@ -25,7 +26,7 @@ def repair_index(storage: Storage, box: Box, lock: Lock) -> Repaired:
     """Write an index of exactly the packs that are on storage, under an exclusive lock; packs are not changed.
 
     A pack whose index entry does not fit its size, or that has none, is described by its own header; one whose header
-    is damaged stays as it is and is in no index.
+    is damaged stays as it is and is in no index. A sweep's record that is damaged is removed.
     """
     stored = {bytes.fromhex(item.name.rpartition("/")[2]): item.size for item in storage.list("data/")}
     known: dict[bytes, list[PackedBlob]] = {}
@@ -53,6 +54,7 @@ def repair_index(storage: Storage, box: Box, lock: Lock) -> Repaired:
     removed = [name for name in old if name not in written]
     for name in removed:
         storage.delete(f"index/{name}")
+    remove_broken_marks(storage, box)
     return Repaired(
         packs=len(packs),
         added=tuple(added),
