@@ -65,9 +65,10 @@ def test_a_backup_is_told_of_to_the_organizations_receiver_and_to_the_vaults_sub
             make_tree(tree, theme="shop", files=3)
             job = shop.back_up(shop.register("files", tree))
             server.settle(60)
-            eventually(lambda: len(pager.came) >= 3 and len(subscriber.came) >= 2, "both are told of the end")
-            running, done = (each["data"] for each in pager.bodies()[1:])
-            assert (running["detail"]["state"], done["detail"]["state"]) == ("RUNNING", "COMPLETED")
+            eventually(lambda: len(pager.came) >= 4 and len(subscriber.came) >= 2, "both are told of the end")
+            told = [each["data"] for each in pager.bodies()[1:]]
+            assert [each["detail"]["state"] for each in told] == ["CREATED", "RUNNING", "COMPLETED"]
+            done = told[-1]
             assert done["detail"]["backupJobId"] == job
             assert (done["source"], done["account"]) == ("aws.backup", shop.id)
             assert done["resources"] == [shop.points()[0]["RecoveryPointArn"]]

@@ -15,7 +15,10 @@ from holdfast.core.errors import InvalidInputError, InvalidStateError
 from holdfast.database.values import instant, stamp
 from holdfast.organization.service.membership import find_membership
 from holdfast.plan.model.resource_type import RESOURCE_TYPES
+from holdfast.trail.event import state_change, told_instant
+from holdfast.trail.service import record
 
+REGION_CHANGE: Final = "Region Setting State Change"
 OPT_IN: Final = "opt-in "
 """What the names of opt-in settings begin with; the resource type follows."""
 _MANAGEMENT: Final = "management "
@@ -69,6 +72,19 @@ def update_region_settings(
     rows = [(OPT_IN + name, value) for name, value in opt_in.items()]
     rows += [(_MANAGEMENT + name, value) for name, value in management.items()]
     _write(tx, account, region, {name: "true" if value else "false" for name, value in rows}, now)
+    detail = {
+        "modifiedAt": told_instant(now),
+        "ResourceTypeOptInPreference": dict(opt_in) or None,
+        "ResourceTypeManagementPreference": dict(management) or None,
+        "state": "MODIFIED",
+    }
+    reason = "resource types were switched on or off"
+    record(
+        tx,
+        state_change(
+            "RegionSettingStateChanged", REGION_CHANGE, detail, account=account, region=region, reason=reason, at=now
+        ),
+    )
 
 
 def global_settings(tx: sa.Connection, account: str) -> tuple[dict[str, str], datetime | None]:

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from holdfast.job.model import Job, Kind, State
+from holdfast.trail.event import told_instant, told_of_plan
 
 DETAIL_TYPES: Final[Mapping[Kind, str]] = {
     Kind.BACKUP: "Backup Job State Change",
@@ -17,48 +18,63 @@ DETAIL_TYPES: Final[Mapping[Kind, str]] = {
 }
 
 
-def detail_of(job: Job) -> dict[str, Any]:
-    """Return the `detail` of the event of the state that a job is in; what is not known is left out."""
+_IDS: Final[Mapping[Kind, str]] = {
+    Kind.BACKUP: "backupJobId",
+    Kind.COPY: "copyJobId",
+    Kind.RESTORE: "restoreJobId",
+}
+
+
+def created(job_id: str, kind: Kind, created_at: datetime) -> dict[str, Any]:
+    """Return the `detail` of the event of a new job: hardly anything, and a restore has a state here too."""
+    return {_IDS[kind]: job_id, "state": State.CREATED.value, "creationDate": told_instant(created_at)}
+
+
+def detail_of(job: Job, created_by: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the `detail` of the event of the state that a job is in; what is not known is left out.
+
+    `created_by` is the plan behind it, by the API's names.
+    """
+    if job.state is State.CREATED and not job.attempts:
+        return created(job.id, job.kind, job.created_at)
     common = {
-        "creationDate": _text(job.created_at),
-        "completionDate": _text(job.completed_at),
+        "creationDate": told_instant(job.created_at),
+        "completionDate": told_instant(job.completed_at),
         "iamRoleArn": job.role_arn,
         "resourceType": job.resource_type,
         "statusMessage": None if job.message is None else f'"{job.message}"',
-        "createdBy": _created_by(job),
+        "createdBy": told_of_plan(created_by),
     }
     own: dict[str, Any]
     match job.kind:
         case Kind.BACKUP:
             own = {
-                "backupJobId": job.id,
+                _IDS[job.kind]: job.id,
                 "backupVaultArn": job.vault_arn,
                 "backupVaultName": job.vault_name,
                 "bytesTransferred": str(job.bytes_done),
                 "backupSizeInBytes": str(job.bytes_total),
-                "startBy": _text(job.start_by) if job.plan_name is not None else None,
-                "expectedCompletionDate": _text(job.complete_by),
+                "startBy": told_instant(job.start_by) if job.plan_name is not None else None,
+                "expectedCompletionDate": told_instant(job.complete_by),
                 "resourceArn": job.resource_arn,
                 "state": job.state.value,
                 "percentDone": job.percent,
                 "retryCount": max(job.attempts - 1, 0),
-                "recoveryPointArn": job.recovery_point_arn,
             }
         case Kind.COPY:
             made = job.result.get("recovery_point_arn") if job.state in {State.COMPLETED, State.PARTIAL} else None
             own = {
-                "copyJobId": job.id,
+                _IDS[job.kind]: job.id,
                 "backupSizeInBytes": job.bytes_total,
                 "resourceArn": job.resource_arn,
                 "sourceBackupVaultArn": job.options.get("source_vault_arn"),
-                "sourceRecoveryPointArn": job.recovery_point_arn,
                 "destinationBackupVaultArn": job.vault_arn,
                 "destinationRecoveryPointArn": made or {},
                 "state": job.state.value,
             }
         case Kind.RESTORE:
             own = {
-                "restoreJobId": job.id,
+                _IDS[job.kind]: job.id,
                 "backupVaultArn": job.vault_arn,
                 "recoveryPointArn": job.recovery_point_arn,
                 "sourceResourceArn": job.resource_arn,
@@ -70,12 +86,6 @@ def detail_of(job: Job) -> dict[str, Any]:
     return {name: value for name, value in {**own, **common}.items() if value is not None}
 
 
-def _text(at: datetime | None) -> str | None:
-    return None if at is None else at.isoformat().replace("+00:00", "Z")
-
-
-def _created_by(job: Job) -> dict[str, str] | None:
-    if job.plan_name is None:
-        return None
-    known = {"backupPlanName": job.plan_name, "backupPlanVersion": job.plan_version, "backupRuleName": job.rule_name}
-    return {name: value for name, value in known.items() if value is not None}
+def resources_of(job: Job) -> list[str]:
+    """Return the ARNs that the event of a job names: the recovery point that it made or reads, once there is one."""
+    return [] if job.recovery_point_arn is None else [job.recovery_point_arn]

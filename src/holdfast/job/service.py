@@ -70,7 +70,7 @@ def start_backup_job(tx: sa.Connection, request: BackupRequest, *, now: datetime
         complete_by=now + request.completion_window,
         now=now,
     )
-    return _get(tx, job_id)
+    return _made(tx, job_id, now)
 
 
 def start_restore_job(tx: sa.Connection, request: RestoreRequest, *, now: datetime) -> Job:
@@ -101,7 +101,7 @@ def _start_from_point(
         complete_by=None,
         now=now,
     )
-    return _get(tx, job_id)
+    return _made(tx, job_id, now)
 
 
 def start_copies_of(tx: sa.Connection, backup: Job, requests: Sequence[CopyRequest], *, now: datetime) -> None:
@@ -168,6 +168,12 @@ def describe_job(tx: sa.Connection, job_id: str, *, kind: Kind, account: str, re
     job = store.find(tx, job_id) or store.find(tx, job_id.lower())
     if job is None or job.kind is not kind or job.account != account or (region is not None and job.region != region):
         raise JobNotFoundError(f"there is no {kind.word.lower()} job {job_id} in account {account}")
+    return job
+
+
+def _made(tx: sa.Connection, job_id: str, now: datetime) -> Job:
+    job = _get(tx, job_id)
+    store.note_created(tx, [job], now=now)
     return job
 
 

@@ -12,12 +12,13 @@ import sqlalchemy as sa
 from sqlalchemy import text
 
 from holdfast.database.values import FOREVER, from_json, instant, instant_or_none, stamp, stamp_or_none, to_json
-from holdfast.job.event import DETAIL_TYPES, detail_of
+from holdfast.job.event import DETAIL_TYPES, created, detail_of, resources_of
 from holdfast.job.model import Category, Job, Kind, Progress, State, Waiting
-from holdfast.trail.service import Decision, Entry, record
+from holdfast.job.origin import created_by
+from holdfast.trail.event import state_change
+from holdfast.trail.service import Entry, record, record_alike
 
 _MICROSECOND = timedelta(microseconds=1)
-_PRINCIPAL = "backup.amazonaws.com"
 
 COLUMNS = (
     "id, kind, account, region, state, epoch, priority, site, organization_id, unit_path, resource_arn, resource_type, "
@@ -59,6 +60,7 @@ _INSERT_COPY = text(f"""
            {MONITORED_BY.format(organization="job.organization_id")}
       FROM job WHERE id = :backup
     ON CONFLICT (id) DO NOTHING
+ RETURNING {COLUMNS}
 """).bindparams(
     *(sa.bindparam(name, type_=sa.BigInteger) for name in ("now", "start_by", "completion_window", "bytes_total")),
     *(
@@ -250,21 +252,22 @@ def insert_copies(
 
     They go before further backups: without a start window they would otherwise come last at a site that is never idle.
     """
-    if copies:
-        tx.execute(
+    made = []
+    for copy in copies:
+        row = tx.execute(
             _INSERT_COPY,
-            [
-                {
-                    **copy,
-                    "options": to_json(dict(copy["options"])),
-                    "backup": backup_id,
-                    "start_by": FOREVER,
-                    "completion_window": completion_window // _MICROSECOND,
-                    "now": stamp(now),
-                }
-                for copy in copies
-            ],
-        )
+            {
+                **copy,
+                "options": to_json(dict(copy["options"])),
+                "backup": backup_id,
+                "start_by": FOREVER,
+                "completion_window": completion_window // _MICROSECOND,
+                "now": stamp(now),
+            },
+        ).one_or_none()
+        if row is not None:
+            made.append(from_row(row))
+    note_created(tx, made, now=now)
 
 
 def find(tx: sa.Connection, job_id: str) -> Job | None:
@@ -440,10 +443,28 @@ def note_transitions(tx: sa.Connection, jobs: Iterable[Job], *, now: datetime) -
     ]
     if rows:
         tx.execute(_TRANSITION, rows)
-        record(tx, *(_entry(job, now) for job in jobs))
+        record(tx, *(_entry(tx, job, now) for job in jobs))
 
 
-def _entry(job: Job, now: datetime) -> Entry:
+def note_scheduled(tx: sa.Connection, jobs: Iterable[tuple[str, str]], *, region: str, now: datetime) -> None:
+    """Write into the trail that the scheduler made backup jobs, each given as its account and id."""
+    kind = Kind.BACKUP
+    about = state_change(
+        f"{kind.word}JobCreated", DETAIL_TYPES[kind], {}, account="", region=region, reason="its run was due", at=now
+    )
+    record_alike(
+        tx,
+        about,
+        ((account, {**about.parameters, "jobId": job_id, **created(job_id, kind, now)}) for account, job_id in jobs),
+    )
+
+
+def note_created(tx: sa.Connection, jobs: Iterable[Job], *, now: datetime) -> None:
+    """Write into the trail that jobs were made."""
+    record(tx, *(_entry(tx, job, now) for job in jobs))
+
+
+def _entry(tx: sa.Connection, job: Job, now: datetime) -> Entry:
     """Return what the trail says of the state that a job has just come into.
 
     Names of the events: AWS Backup Developer Guide, "Logging AWS Backup API calls with CloudTrail".
@@ -452,18 +473,19 @@ def _entry(job: Job, now: datetime) -> Entry:
         what = "RestoreStarted" if job.kind is Kind.RESTORE else f"{job.kind.word}JobStarted"
     elif job.has_ended:
         what = "RestoreCompleted" if job.kind is Kind.RESTORE else f"{job.kind.word}JobCompleted"
+    elif job.state is State.CREATED and not job.attempts:
+        what = f"{job.kind.word}JobCreated"
     else:
         what = f"{job.kind.word}JobStateChanged"
-    return Entry(
-        at=now,
+    return state_change(
+        what,
+        DETAIL_TYPES[job.kind],
+        {"jobId": job.id, "epoch": job.epoch, **detail_of(job, created_by(tx, job))},
         account=job.account,
         region=job.region,
-        service="backup",
-        operation=what,
-        principal_arn=_PRINCIPAL,
-        decision=Decision.EVENT,
+        resources=resources_of(job),
         reason=job.message or f"the job is {job.state.value}",
-        parameters={"detailType": DETAIL_TYPES[job.kind], "jobId": job.id, "epoch": job.epoch, **detail_of(job)},
+        at=now,
     )
 
 

@@ -14,28 +14,22 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
-from holdfast.core.arn import partition_of
+from holdfast.assessment.settings import REGION_CHANGE
 from holdfast.core.errors import ConflictError, InvalidInputError, InvalidStateError, NotFoundError
 from holdfast.job.event import DETAIL_TYPES
-from holdfast.job.model import Kind
+from holdfast.recovery.event import POINT_CHANGE
+from holdfast.trail.event import DETAIL_TYPE, RESOURCES, told_instant
 from holdfast.trail.reading import Recorded
+from holdfast.trail.service import Decision
+from holdfast.vault.event import VAULT_CHANGE
 
 TEST: Final = "Holdfast Test Event"
-VAULT_CHANGE: Final = "Backup Vault State Change"
-POINT_CHANGE: Final = "Recovery Point State Change"
-_VAULT_CALLS: Final[Mapping[str, str]] = {
-    "CreateBackupVault": "CREATED",
-    "DeleteBackupVault": "DELETED",
-    "PutBackupVaultAccessPolicy": "MODIFIED",
-    "DeleteBackupVaultAccessPolicy": "MODIFIED",
-    "PutBackupVaultLockConfiguration": "MODIFIED",
-    "DeleteBackupVaultLockConfiguration": "MODIFIED",
-}
-_POINT_CALLS: Final[Mapping[str, str]] = {"DeleteRecoveryPoint": "DELETED", "UpdateRecoveryPointLifecycle": "MODIFIED"}
-ALL_DETAIL_TYPES: Final = frozenset({*DETAIL_TYPES.values(), VAULT_CHANGE, POINT_CHANGE})
+ALL_DETAIL_TYPES: Final = frozenset({*DETAIL_TYPES.values(), VAULT_CHANGE, POINT_CHANGE, REGION_CHANGE})
 MOST_ATTEMPTS: Final = 8
 """Times that a delivery is tried before it is a dead letter; with the pauses of `pause_after` some ten minutes."""
 _LONGEST_PAUSE: Final = timedelta(minutes=5)
+_OURS: Final = frozenset({"jobId", "epoch"})
+"""What an entry tells and an event does not."""
 
 
 class UnknownRouteError(NotFoundError):
@@ -123,70 +117,27 @@ class Event:
             "detail-type": self.detail_type,
             "source": "aws.backup",
             "account": self.account,
-            "time": _text(self.at),
+            "time": told_instant(self.at),
             "region": self.region,
             "resources": list(self.resources),
             "detail": dict(self.detail),
         }
 
 
-def _text(at: datetime) -> str:
-    return at.isoformat().replace("+00:00", "Z")
+def event_of(entry: Recorded, *, installation: str) -> Event | None:
+    """Return the event that an entry of the trail tells of; None where nothing came into another state.
 
-
-def events_of(entry: Recorded, *, installation: str) -> list[Event]:
-    """Return the events that an entry of the trail tells of; none for most.
-
-    Their ids follow from the entry, so that an event has one id however often it is made.
+    Its id follows from the entry, so that an event has one id however often it is made.
     """
     facts = dict(entry.parameters)
-    made = facts.pop("detailType", None)
-    if made is not None:
-        job = str(facts.pop("jobId"))
-        facts.pop("epoch", None)
-        point = _point_of(facts)
-        about = [point] if point else []
-        found = [_event(entry, installation, str(made), about, facts)]
-        if point and made != DETAIL_TYPES[Kind.RESTORE] and facts.get("state") in {"COMPLETED", "PARTIAL"}:
-            detail = {
-                "backupVaultArn": facts.get("backupVaultArn") or facts.get("destinationBackupVaultArn"),
-                "resourceArn": facts.get("resourceArn"),
-                "resourceType": facts.get("resourceType"),
-                "iamRoleArn": facts.get("iamRoleArn"),
-                "creationDate": facts.get("creationDate"),
-                "completionDate": facts.get("completionDate"),
-                "status": facts["state"],
-                "isEncrypted": "true",
-                "createdByJob": job,
-            }
-            found.append(_event(entry, installation, POINT_CHANGE, about, detail))
-        return found
-    if entry.service != "backup":
-        return []
-    name = str(facts.get("BackupVaultName", "")).rpartition(":backup-vault:")[2]
-    arn = f"arn:{partition_of(entry.region)}:backup:{entry.region}:{entry.account}:backup-vault:{name}"
-    told = {"backupVaultName": name, "backupVaultArn": arn}
-    if entry.operation in _VAULT_CALLS:
-        detail = {**told, "state": _VAULT_CALLS[entry.operation]}
-        return [_event(entry, installation, VAULT_CHANGE, [arn], detail)]
-    if entry.operation in _POINT_CALLS:
-        detail = {**told, "status": _POINT_CALLS[entry.operation]}
-        return [_event(entry, installation, POINT_CHANGE, [str(facts.get("RecoveryPointArn", ""))], detail)]
-    return []
-
-
-def _point_of(facts: Mapping[str, Any]) -> str:
-    made = facts.get("destinationRecoveryPointArn")
-    return made if isinstance(made, str) else str(facts.get("recoveryPointArn") or "")
-
-
-def _event(
-    entry: Recorded, installation: str, detail_type: str, resources: list[str], detail: Mapping[str, Any]
-) -> Event:
-    digest = hashlib.sha256(f"{installation} {entry.id} {detail_type}".encode()).hexdigest()
+    detail_type = facts.pop(DETAIL_TYPE, None)
+    if entry.decision is not Decision.EVENT or detail_type is None:
+        return None
+    resources = tuple(str(arn) for arn in facts.pop(RESOURCES, ()))
+    detail = {name: value for name, value in facts.items() if name not in _OURS}
+    digest = hashlib.sha256(f"{installation} {entry.id}".encode()).hexdigest()
     event_id = f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-a{digest[17:20]}-{digest[20:32]}"
-    kept = {name: value for name, value in detail.items() if value is not None}
-    return Event(event_id, entry.account, entry.region, entry.at, detail_type, tuple(resources), kept)
+    return Event(event_id, entry.account, entry.region, entry.at, str(detail_type), resources, detail)
 
 
 def vault_events_of(event: Event) -> set[str]:
@@ -213,7 +164,7 @@ def cloud_event(event: Event) -> dict[str, Any]:
         "source": f"/holdfast/{event.account}/{event.region}",
         "type": "aws.backup." + event.detail_type.replace(" ", ""),
         "subject": event.resources[0] if event.resources else event.account,
-        "time": _text(event.at),
+        "time": told_instant(event.at),
         "datacontenttype": "application/json",
         "data": event.envelope(),
     }
@@ -230,7 +181,7 @@ def sns_notification(event: Event, topic: str) -> dict[str, Any]:
         "TopicArn": topic,
         "Subject": "Notification from AWS Backup",
         "Message": f"AWS {what} is {event.state}. Resource ARN : {resource}. {json.dumps(event.detail)}",
-        "Timestamp": _text(event.at),
+        "Timestamp": told_instant(event.at),
         "MessageAttributes": {name: {"Type": "String", "Value": value} for name, value in attributes.items() if value},
     }
 
@@ -244,7 +195,7 @@ def sns_confirmation(route: Route, message_id: str, at: datetime) -> dict[str, A
         "TopicArn": route.topic,
         "Message": f"You have chosen to subscribe to the topic {route.topic}. Give the token to ConfirmEventRoute of "
         f"Holdfast, with the route's name, {route.name}.",
-        "Timestamp": _text(at),
+        "Timestamp": told_instant(at),
     }
 
 

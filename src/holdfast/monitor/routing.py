@@ -35,7 +35,7 @@ from holdfast.monitor.route import (
     UnconfirmedRouteError,
     UnknownRouteError,
     cloud_event,
-    events_of,
+    event_of,
     headers_of,
     pause_after,
     sns_confirmation,
@@ -314,8 +314,8 @@ def forward(database: Database, *, machine_now: datetime) -> int:
         found: list[Event] = []
         if routes:
             for number in range(first + 1, last + 1):
-                for entry in changes_in_block(tx, number):
-                    found += events_of(entry, installation=installation)
+                events = (event_of(entry, installation=installation) for entry in changes_in_block(tx, number))
+                found += [event for event in events if event is not None]
         _send(tx, ((route, event.id, _body(route, event)) for route, event in _wanted(tx, routes, found)), machine_now)
         remember(tx, _FORWARDED, str(last))
     return len(found)

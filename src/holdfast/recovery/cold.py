@@ -18,6 +18,7 @@ from holdfast.core.errors import HoldfastError
 from holdfast.database.connection import Database
 from holdfast.recovery import store
 from holdfast.recovery.catch_up import catch_up
+from holdfast.recovery.event import Change, note_change
 from holdfast.recovery.guard import why_stopped
 from holdfast.recovery.model import POINT_TAG, RecoveryPoint
 from holdfast.repository.repository import Repository
@@ -102,6 +103,8 @@ class ColdMover:
             ):
                 return False
             ledger.write(tx, self.custody, vault, Kind.POINT_MOVED, body, at=now)
+            cold_point = store.find_point_by_id(tx, point.id) or point
+            note_change(tx, Change.COLD, cold_point, reason="its lifecycle moved it to cold storage", at=now)
         self._forget(warm, point)
         return True
 

@@ -19,6 +19,7 @@ from holdfast.core.settings import Mode
 from holdfast.database.connection import Database
 from holdfast.recovery import store
 from holdfast.recovery.catch_up import RecordsFaultyError, catch_up
+from holdfast.recovery.event import Change, note_change
 from holdfast.recovery.guard import Reading, jump, stop_deletion, why_stopped
 from holdfast.recovery.history import History
 from holdfast.recovery.model import (
@@ -153,8 +154,10 @@ class Housekeeper:
             if standing is not None and standing.holds:
                 continue
             if point.status is not Status.EXPIRED:
+                expired = replace(point, status=Status.EXPIRED, status_message=why)
                 with self.database.transaction() as tx:
-                    store.update_point(tx, replace(point, status=Status.EXPIRED, status_message=why))
+                    store.update_point(tx, expired)
+                    note_change(tx, Change.EXPIRED, expired, reason=why, at=now)
         for point in plan.hide:
             with self.database.transaction() as tx:
                 # Somebody may have placed a hold or changed the lifecycle since: the row is read again where nobody

@@ -12,8 +12,10 @@ from holdfast.database.connection import Database
 from holdfast.plan.model.plan import Lifecycle
 from holdfast.recovery import store
 from holdfast.recovery.catch_up import catch_up
+from holdfast.recovery.event import Change, note_change
 from holdfast.recovery.model import (
     DELETED,
+    EXPIRED,
     PointBusyError,
     RecoveryPoint,
     Status,
@@ -149,6 +151,7 @@ def catalogue_point(tx: sa.Connection, recorded: Recorded) -> RecoveryPoint:
     vaults.replace_tags(tx, recorded.tags, account=point.account, region=point.region, arn=point.arn)
     vaults.settle(tx, point.vault_id, through=recorded.sequence)
     store.forget_announced(tx, point.id)
+    note_change(tx, Change.CREATED, point, reason=f"job {point.job_id} made it", at=point.completed_at)
     return point
 
 
@@ -236,6 +239,8 @@ def hide_point(
     }
     ledger.write(tx, custody, vault, Kind.POINT_DELETED, body, at=now)
     store.update_point(tx, hidden)
+    reason = "its lifecycle is over" if why == EXPIRED else "somebody deleted it"
+    note_change(tx, Change.DELETED, hidden, reason=f"{reason}; it can be brought back until {purge_at}", at=now)
     return hidden
 
 
@@ -269,6 +274,7 @@ def bring_back_point(
         ledger.append(tx, custody, vault, Kind.LIFECYCLE_PUT, body, at=now)
     ledger.write(tx, custody, vault, Kind.POINT_BROUGHT_BACK, {"point": point.id}, at=now)
     store.update_point(tx, shown)
+    note_change(tx, Change.BROUGHT_BACK, shown, reason="somebody brought it back", at=now)
     return shown
 
 
@@ -294,6 +300,7 @@ def update_lifecycle(
     body = {"point": changed.id, "lifecycle": lifecycle_to_body(changed)}
     ledger.write(tx, custody, vault, Kind.LIFECYCLE_PUT, body, at=now)
     store.update_point(tx, changed)
+    note_change(tx, Change.LIFECYCLE_PUT, changed, reason="somebody gave it another lifecycle", at=now)
     return changed
 
 

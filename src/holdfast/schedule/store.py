@@ -8,8 +8,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy import text
 
-from holdfast.database.values import FOREVER, from_json, ordered_uuid
-from holdfast.job.store import MONITORED_BY
+from holdfast.database.values import FOREVER, from_json, instant, ordered_uuid
+from holdfast.job.store import MONITORED_BY, note_scheduled
 from holdfast.schedule.overlap import Recurring
 
 BACKUP_POLICY: Final = "BACKUP_POLICY"
@@ -110,7 +110,7 @@ _MAKE_JOBS = f"""
              LIMIT :batch) taken
      WHERE true
     ON CONFLICT (account, region, plan_name, rule_name, resource_arn, due_at) DO UPDATE SET due_at = excluded.due_at
-    RETURNING resource_id"""
+    RETURNING resource_id, id, account, created_at"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,9 +228,8 @@ def make_jobs(
         "after": after,
         "batch": batch,
     }
-    made = (
-        tx.execute(text(_MAKE_JOBS.format(uuid=ordered_uuid(tx, "CAST(:created_at AS BIGINT)"))), values)
-        .scalars()
-        .all()
-    )
-    return len(made), (max(made) if len(made) == batch else None)
+    made = tx.execute(text(_MAKE_JOBS.format(uuid=ordered_uuid(tx, "CAST(:created_at AS BIGINT)"))), values).all()
+    # Of what an interrupted tick made, that tick told already.
+    new = [(row.account, row.id) for row in made if row.created_at == created_at]
+    note_scheduled(tx, new, region=rule.region, now=instant(created_at))
+    return len(made), (max(row.resource_id for row in made) if len(made) == batch else None)

@@ -15,10 +15,11 @@ from holdfast.core.errors import DeniedError, HoldfastError, InvalidInputError, 
 from holdfast.core.settings import LOCAL_SITE, HostGrant, Mode, Settings
 from holdfast.job.copying import copy_lifecycle, where_copy_lies
 from holdfast.job.model import Category, Claim, Completed, CopyRequest, Job, Kind, Subject
+from holdfast.job.origin import created_by
 from holdfast.job.protocol import BackupWork, CopyWork, Host, Place, RepositoryAccess, RestoreWork, Secret, Ticket
 from holdfast.job.service import start_copies_of
 from holdfast.job.supervisor import Duties, Preparation, Refusal
-from holdfast.plan.model.plan import Lifecycle, organization_plan_id, organization_rule_id
+from holdfast.plan.model.plan import Lifecycle
 from holdfast.recovery import service as recovery
 from holdfast.recovery import store as points
 from holdfast.recovery.model import RecoveryPoint, StorageClass, normal, point_id_of
@@ -150,7 +151,7 @@ class Duty:
             stored_bytes=outcome.bytes_stored,
             consistency=brought.get("consistency", "none"),
             lifecycle=_lifecycle(job),
-            created_by=_created_by(job),
+            created_by={name: value for name, value in (created_by(tx, job) or {}).items() if value is not None},
             restore_metadata=brought.get("restore_metadata", {}),
             problems=tuple({"path": path, "what": what} for path, what in outcome.result.get("troubles", ())),
             status_message=outcome.message,
@@ -179,7 +180,7 @@ class Duty:
             stored_bytes=outcome.bytes_stored,
             consistency=source.consistency,
             lifecycle=copy_lifecycle(_lifecycle(job), source.lifecycle),
-            created_by=_created_by(job),
+            created_by={name: value for name, value in (created_by(tx, job) or {}).items() if value is not None},
             restore_metadata=source.restore_metadata,
             problems=source.problems,
             status_message=source.status_message,
@@ -456,16 +457,3 @@ def _about_target(vault: Vault, repository_id: str, lifecycle: Lifecycle) -> dic
 
 def _lifecycle(job: Job) -> Lifecycle:
     return Lifecycle(job.options.get("cold_after_days"), job.options.get("delete_after_days"))
-
-
-def _created_by(job: Job) -> dict[str, str]:
-    if job.plan_name is None or job.organization_id is None:
-        return {}
-    organization, account, region = job.organization_id, job.account, job.region
-    plan_id = organization_plan_id(organization, account, region, job.plan_name)
-    partition = Arn.parse(job.vault_arn or "").partition
-    return {
-        "BackupPlanId": plan_id,
-        "BackupPlanArn": f"arn:{partition}:backup:{region}:{account}:backup-plan:{plan_id}",
-        "BackupRuleId": organization_rule_id(organization, account, region, job.plan_name, job.rule_name or ""),
-    }

@@ -4,7 +4,7 @@ A change that cannot be recorded is not made: entry and change are committed tog
 recorded in a transaction of its own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -91,6 +91,14 @@ def record(tx: sa.Connection, *entries: Entry) -> None:
     """Write entries in the open transaction; secrets among their parameters are left out."""
     if entries:
         tx.execute(_INSERT, [_row(entry) for entry in entries])
+
+
+def record_alike(tx: sa.Connection, entry: Entry, each: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+    """Write one entry per account and parameters that are given, otherwise all as `entry` is: for very many of them."""
+    row = _row(entry)
+    rows = [{**row, "account": account, "parameters": to_json(parameters)} for account, parameters in each]
+    if rows:
+        tx.execute(_INSERT, rows)
 
 
 def _row(entry: Entry) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from holdfast.access.tag import check_tags
 from holdfast.core.arn import Arn, InvalidArnError
 from holdfast.core.errors import InvalidInputError, NotFoundError
 from holdfast.core.ids import new_uuid
-from holdfast.vault import keys, ledger, store
+from holdfast.vault import event, keys, ledger, store
 from holdfast.vault.custody import Custody
 from holdfast.vault.model import (
     MOST_VAULTS,
@@ -112,6 +112,7 @@ def create_vault(
     store.replace_tags(tx, tags or {}, account=account, region=region, arn=vault.arn)
     body = created_body(vault, keys.key_to_body(tx, custody.root_key, key.arn), tags or {})
     ledger.write(tx, custody, vault, Kind.VAULT_CREATED, body, at=now)
+    event.note_change(tx, event.CREATED, vault, reason="it was created", at=now)
     return vault
 
 
@@ -178,6 +179,7 @@ def delete_vault(tx: sa.Connection, custody: Custody, *, account: str, region: s
     refuse_vault_deletion(store.numbers_of_points(tx, [vault.id]).get(vault.id, 0))
     ledger.write(tx, custody, vault, Kind.VAULT_DELETED, {"deleted_at": now.isoformat()}, at=now)
     store.update_vault(tx, replace(vault, deleted_at=now, policy=None, notifications=None))
+    event.note_change(tx, event.DELETED, vault, reason="it was deleted", at=now)
     store.replace_tags(tx, {}, account=account, region=region, arn=vault.arn)
     raise_access_version(tx)
 
@@ -196,6 +198,7 @@ def put_access_policy(
         refuse_bad_access_policy(policy, account=account)
     ledger.write(tx, custody, vault, Kind.POLICY_PUT, {"policy": policy}, at=now)
     store.update_vault(tx, replace(vault, policy=policy))
+    event.note_change(tx, event.MODIFIED, vault, reason="its access policy was changed", at=now)
     raise_access_version(tx)
 
 
@@ -240,7 +243,9 @@ def put_lock(
         now=now,
     )
     ledger.write(tx, custody, vault, Kind.LOCK_PUT, lock_body(lock), at=now)
-    store.update_vault(tx, replace(vault, lock=lock))
+    locked = replace(vault, lock=lock)
+    store.update_vault(tx, locked)
+    event.note_change(tx, event.MODIFIED, locked, reason="it was locked", at=now)
     return lock
 
 
@@ -256,7 +261,9 @@ def remove_lock(tx: sa.Connection, custody: Custody, *, account: str, region: st
         return
     refuse_lock_change(vault.lock, now=now)
     ledger.write(tx, custody, vault, Kind.LOCK_REMOVED, {}, at=now)
-    store.update_vault(tx, replace(vault, lock=None))
+    unlocked = replace(vault, lock=None)
+    store.update_vault(tx, unlocked)
+    event.note_change(tx, event.MODIFIED, unlocked, reason="its lock was taken away", at=now)
 
 
 def put_notifications(
@@ -298,6 +305,7 @@ def put_deletion_delay(
         )
     ledger.write(tx, custody, vault, Kind.DELETION_DELAY_PUT, delay_body(changed), at=now)
     store.update_vault(tx, replace(vault, deletion_delay=changed))
+    event.note_change(tx, event.MODIFIED, vault, reason="its deletion delay was changed", at=now)
     store.keep_hidden_for(tx, vault.id, changed.present)
     return changed
 
@@ -318,6 +326,7 @@ def bring_back_vault(tx: sa.Connection, custody: Custody, vault: Vault, *, now: 
     shown = replace(vault, deleted_at=None)
     ledger.write(tx, custody, vault, Kind.VAULT_BROUGHT_BACK, {}, at=now)
     store.update_vault(tx, shown)
+    event.note_change(tx, event.CREATED, shown, reason="it was brought back", at=now)
     raise_access_version(tx)
     return shown
 

@@ -11,12 +11,13 @@ from holdfast.core.arn import Arn
 from holdfast.core.errors import InvalidInputError, InvalidStateError
 from holdfast.job import service
 from holdfast.job.model import CopyRequest, Job, Kind, Subject
+from holdfast.job.origin import created_by
 from holdfast.monitor.service import describe_job
 from holdfast.organization.service.tree import placement_of
 from holdfast.recovery.model import StorageClass, refuse_bad_lifecycle
 from holdfast.recovery.service import get_point_of
 from holdfast.vault.service import get_vault
-from holdfast.wire.backup_jobs import created_by, lifecycle_of, lock_state, state_name
+from holdfast.wire.backup_jobs import lifecycle_of, lock_state, state_name
 from holdfast.wire.backup_points import lifecycle_from_wire
 from holdfast.wire.call import Call, Handler
 
@@ -116,7 +117,7 @@ def copy_job_to_wire(call: Call, job: Job) -> dict[str, Any]:
         "MessageCategory": None if job.category is None else job.category.value,
         "BackupSizeInBytes": job.bytes_total,
         "IamRoleArn": job.role_arn,
-        "CreatedBy": created_by(call, job),
+        "CreatedBy": created_by(call.tx, job),
         "CreatedByBackupJobId": job.options.get("created_by_job"),
         "ParentJobId": job.parent_id,
         "IsParent": False,

@@ -4,16 +4,11 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
 
-import sqlalchemy as sa
-
-from holdfast.database.values import from_json
 from holdfast.job import service
 from holdfast.job.model import BackupRequest, Job, Kind, RestoreRequest, State, Subject
+from holdfast.job.origin import created_by
 from holdfast.monitor.service import describe_job
 from holdfast.organization.service.tree import placement_of
-from holdfast.plan.model.derive import derive_plan
-from holdfast.plan.model.plan import organization_plan_id, organization_rule_id
-from holdfast.plan.store import document_content
 from holdfast.recovery.model import point_id_of, refuse_bad_lifecycle
 from holdfast.recovery.service import arn_for, get_point
 from holdfast.source.service import get_resource
@@ -24,10 +19,6 @@ from holdfast.wire.call import Call, Handler
 _STANDARD: Final = "BACKUP_VAULT"
 _TOLD_AT_ONCE: Final = frozenset({"EFS"})
 """Types whose backups tell the ARN of the recovery point that they will make (AWS Backup API, "StartBackupJob")."""
-
-_PLANS_KNOWN: Final = 10_000
-"""Of so many plans ARN and version are remembered, so that a long page does not derive each of them anew."""
-_PLANS: Final[dict[tuple[str, str, str, str, str], tuple[str, str]]] = {}
 
 STATE_NAMES: Final[Mapping[Kind, Mapping[State, str]]] = {
     Kind.BACKUP: {},
@@ -177,7 +168,7 @@ def backup_job_to_wire(call: Call, job: Job) -> dict[str, Any]:
         "IsEncrypted": True if "key_arn" in job.result else None,
         "RecoveryPointLifecycle": lifecycle_of(job),
         "IamRoleArn": job.role_arn,
-        "CreatedBy": created_by(call, job),
+        "CreatedBy": created_by(call.tx, job),
         "CreationDate": job.created_at,
         "InitiationDate": job.started_at,
         "StartBy": job.start_by,
@@ -235,42 +226,6 @@ def restore_job_to_wire(job: Job) -> dict[str, Any]:
         "SourceResourceArn": job.resource_arn,
         "BackupVaultArn": job.vault_arn,
     }
-
-
-def created_by(call: Call, job: Job) -> dict[str, Any] | None:
-    """Return the plan and rule that made a job, None for one that was started by hand."""
-    if job.plan_name is None or job.document_id is None or job.organization_id is None:
-        return None
-    organization, account, region = job.organization_id, job.account, job.region
-    plan_id = organization_plan_id(organization, account, region, job.plan_name)
-    arn, version = _plan_made_of(
-        call.tx, job.document_id, job.plan_name, organization=organization, account=account, region=region
-    )
-    return {
-        "BackupPlanId": plan_id,
-        "BackupPlanArn": arn,
-        "BackupPlanName": job.plan_name,
-        "BackupPlanVersion": version,
-        "BackupRuleId": organization_rule_id(organization, account, region, job.plan_name, job.rule_name or ""),
-        "BackupRuleName": job.rule_name,
-        "BackupRuleCron": job.options.get("schedule"),
-        "BackupRuleTimezone": job.options.get("timezone"),
-    }
-
-
-def _plan_made_of(
-    tx: sa.Connection, document_id: str, name: str, *, organization: str, account: str, region: str
-) -> tuple[str, str]:
-    """Return ARN and version of the plan that a document makes in an account; documents never change."""
-    key = (document_id, name, organization, account, region)
-    found = _PLANS.get(key)
-    if found is None:
-        document = from_json(document_content(tx, document_id))
-        plan = derive_plan(document, name, organization_id=organization, account=account, region=region)
-        if len(_PLANS) >= _PLANS_KNOWN:
-            _PLANS.clear()
-        found = _PLANS[key] = (plan.arn, plan.version_id)
-    return found
 
 
 def _windows(shape: Mapping[str, Any]) -> dict[str, timedelta]:
