@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.vault.builders import ACCOUNT, DAY, NOON, REGION, TREE, a_point
 
+from holdfast.plan.model.lifecycle import InvalidLifecycleError, refuse_bad_lifecycle
 from holdfast.plan.model.plan import Lifecycle
 from holdfast.recovery.model import (
     BlockerKind,
     Candidate,
     FoundSnapshot,
-    InvalidLifecycleError,
     LifecycleFixedError,
     PointBusyError,
     PointKeptError,
@@ -31,7 +31,6 @@ from holdfast.recovery.model import (
     point_arn,
     point_from_body,
     point_to_body,
-    refuse_bad_lifecycle,
     refuse_deletion,
     stricter,
     with_lifecycle,

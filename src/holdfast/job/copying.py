@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from holdfast.access.model import Decision, PolicyType, Verdict
 from holdfast.job.model import Category
+from holdfast.plan.model.lifecycle import NEVER
 from holdfast.plan.model.plan import Lifecycle
-from holdfast.recovery.model import NEVER
 from holdfast.vault.model import Lock, RetentionError, Vault, refuse_retention
 
 COPY_INTO: Final = "backup:CopyIntoBackupVault"

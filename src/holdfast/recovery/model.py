@@ -11,14 +11,12 @@ from enum import StrEnum
 from typing import Any, Final
 
 from holdfast.core.arn import Arn, partition_of
-from holdfast.core.errors import ConflictError, InvalidInputError, InvalidStateError, NotFoundError
+from holdfast.core.errors import ConflictError, InvalidStateError, NotFoundError
 from holdfast.core.ids import name_uuid
+from holdfast.plan.model.lifecycle import NEVER, normal, refuse_bad_lifecycle
 from holdfast.plan.model.plan import Lifecycle
-from holdfast.vault.model import LONGEST_RETENTION_DAYS, Lock, vault_arn
+from holdfast.vault.model import Lock, vault_arn
 
-COLD_AT_LEAST_DAYS: Final = 90
-NEVER: Final = -1
-"""What stands for `never` in a lifecycle that was given."""
 ORPHAN_AGE: Final = timedelta(days=1)
 DELETED: Final = "deleted"
 EXPIRED: Final = "expired"
@@ -27,10 +25,6 @@ POINT_TAG: Final = "holdfast:recovery-point="
 JOB_TAG: Final = "holdfast:job="
 _COLD_TYPES: Final = frozenset({"EFS", "DynamoDB"})
 _ARCHIVE_TYPES: Final = frozenset({"EBS"})
-
-
-class InvalidLifecycleError(InvalidInputError):
-    """A lifecycle makes no sense."""
 
 
 class UnknownPointError(NotFoundError):
@@ -175,49 +169,12 @@ def calculated(lifecycle: Lifecycle, created_at: datetime) -> Calculated:
     return Calculated(_after(created_at, lifecycle.cold_after_days), _after(created_at, lifecycle.delete_after_days))
 
 
-def normal(lifecycle: Lifecycle) -> Lifecycle:
-    """Return the lifecycle with None wherever -1 was given, and archiving said outright."""
-    return replace(
-        lifecycle,
-        archive=bool(lifecycle.archive),
-        cold_after_days=None if lifecycle.cold_after_days == NEVER else lifecycle.cold_after_days,
-        delete_after_days=None if lifecycle.delete_after_days == NEVER else lifecycle.delete_after_days,
-    )
-
-
 def fitting(lifecycle: Lifecycle, resource_type: str) -> Lifecycle:
     """Return the part of a lifecycle that a type of resource knows: the move to cold storage is ignored elsewhere."""
     lifecycle = normal(lifecycle)
     if resource_type in _COLD_TYPES or (resource_type in _ARCHIVE_TYPES and lifecycle.archive):
         return lifecycle
     return replace(lifecycle, cold_after_days=None)
-
-
-def refuse_bad_lifecycle(lifecycle: Lifecycle, *, continuous: bool = False) -> None:
-    """Refuse a lifecycle that makes no sense.
-
-    Raises:
-        InvalidLifecycleError: with the sentence that clients know.
-    """
-    given = normal(lifecycle)
-    longest = 35 if continuous else LONGEST_RETENTION_DAYS
-    if continuous and given.cold_after_days is not None:
-        raise InvalidLifecycleError("Invalid lifecycle. MoveToColdStorageAfterDays is unavailable")
-    if given.delete_after_days is not None and not 1 <= given.delete_after_days <= longest:
-        raise InvalidLifecycleError(
-            f"Invalid lifecycle. DeleteAfterDays cannot be less than 1 or more than {longest} days"
-        )
-    if given.cold_after_days is None:
-        return
-    if not 1 <= given.cold_after_days <= LONGEST_RETENTION_DAYS:
-        raise InvalidLifecycleError(
-            f"Invalid lifecycle. MoveToColdStorageAfterDays cannot be less than 1 or more than "
-            f"{LONGEST_RETENTION_DAYS} days"
-        )
-    if given.delete_after_days is not None and given.delete_after_days < given.cold_after_days + COLD_AT_LEAST_DAYS:
-        raise InvalidLifecycleError(
-            "Invalid lifecycle. DeleteAfterDays cannot be less than 90 days apart from MoveToColdStorageAfterDays"
-        )
 
 
 def with_lifecycle(point: RecoveryPoint, wanted: Lifecycle, *, lock: Lock | None, now: datetime) -> RecoveryPoint:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from holdfast.access.tag import MOST_TAGS, check_tags
 from holdfast.core.errors import LimitExceededError
 from holdfast.database.connection import Database
+from holdfast.plan.model.lifecycle import refuse_bad_lifecycle
 from holdfast.plan.model.plan import Lifecycle
 from holdfast.recovery import store
 from holdfast.recovery.catch_up import catch_up
@@ -26,7 +27,6 @@ from holdfast.recovery.model import (
     lifecycle_to_body,
     point_arn,
     point_to_body,
-    refuse_bad_lifecycle,
     refuse_deletion,
     with_lifecycle,
 )

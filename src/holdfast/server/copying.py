@@ -24,9 +24,10 @@ from holdfast.job.copying import (
 )
 from holdfast.key.model import Manager
 from holdfast.key.service import get_key_by_arn
+from holdfast.plan.model.lifecycle import normal
 from holdfast.plan.model.plan import Lifecycle
 from holdfast.recovery import store as points
-from holdfast.recovery.model import RecoveryPoint, StorageClass, normal
+from holdfast.recovery.model import RecoveryPoint, StorageClass
 from holdfast.recovery.service import get_point
 from holdfast.server.principals import Households, Principal, get_principal, get_target, judge
 from holdfast.source.service import get_resource

@@ -19,10 +19,11 @@ from holdfast.job.origin import created_by
 from holdfast.job.protocol import BackupWork, CopyWork, Host, Place, RepositoryAccess, RestoreWork, Secret, Ticket
 from holdfast.job.service import start_copies_of
 from holdfast.job.supervisor import Duties, Preparation, Refusal
+from holdfast.plan.model.lifecycle import normal
 from holdfast.plan.model.plan import Lifecycle
 from holdfast.recovery import service as recovery
 from holdfast.recovery import store as points
-from holdfast.recovery.model import RecoveryPoint, StorageClass, normal, point_id_of
+from holdfast.recovery.model import RecoveryPoint, StorageClass, point_id_of
 from holdfast.recovery.service import Made, Recorded
 from holdfast.server.authorize import controls_of
 from holdfast.server.copying import look

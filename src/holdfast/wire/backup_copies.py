@@ -14,7 +14,8 @@ from holdfast.job.model import CopyRequest, Job, Kind, Subject
 from holdfast.job.origin import created_by
 from holdfast.monitor.service import describe_job
 from holdfast.organization.service.tree import placement_of
-from holdfast.recovery.model import StorageClass, refuse_bad_lifecycle
+from holdfast.plan.model.lifecycle import refuse_bad_lifecycle
+from holdfast.recovery.model import StorageClass
 from holdfast.recovery.service import get_point_of
 from holdfast.vault.service import get_vault
 from holdfast.wire.backup_jobs import lifecycle_of, lock_state, state_name

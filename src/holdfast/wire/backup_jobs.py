@@ -9,7 +9,8 @@ from holdfast.job.model import BackupRequest, Job, Kind, RestoreRequest, State, 
 from holdfast.job.origin import created_by
 from holdfast.monitor.service import describe_job
 from holdfast.organization.service.tree import placement_of
-from holdfast.recovery.model import point_id_of, refuse_bad_lifecycle
+from holdfast.plan.model.lifecycle import refuse_bad_lifecycle
+from holdfast.recovery.model import point_id_of
 from holdfast.recovery.service import arn_for, get_point
 from holdfast.source.service import get_resource
 from holdfast.vault.service import get_vault

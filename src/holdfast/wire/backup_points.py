@@ -9,6 +9,7 @@ from holdfast.core.arn import Arn
 from holdfast.core.errors import InvalidStateError, NotFoundError
 from holdfast.database.values import instant, stamp
 from holdfast.plan.model.plan import Lifecycle
+from holdfast.plan.service import own_plan_at
 from holdfast.recovery import holds, service, store
 from holdfast.recovery.hold import Hold, Selection
 from holdfast.recovery.model import RecoveryPoint
@@ -243,7 +244,7 @@ def list_recovery_points_by_legal_hold(call: Call, shape: dict[str, Any]) -> dic
 
 
 def tag_resource(call: Call, shape: dict[str, Any]) -> None:
-    """Add tags to a vault, a recovery point or a legal hold."""
+    """Add tags to a vault, a recovery point, a legal hold or a plan of the account's own."""
     added = check_tags(shape["Tags"].items())
     _put_tags(call, shape["ResourceArn"], lambda present: present | added)
 
@@ -259,12 +260,11 @@ def untag_resource(call: Call, shape: dict[str, Any]) -> None:
 
 
 def list_tags(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
-    """List the tags of a vault, a recovery point or a legal hold."""
+    """List the tags of a vault, a recovery point, a legal hold or a plan of the account's own."""
     arn = shape["ResourceArn"]
-    if (
-        service.vault_of(call.tx, account=call.caller.account, region=call.region, arn=arn) is None
-        and _find_hold(call, arn) is None
-    ):
+    if service.vault_of(
+        call.tx, account=call.caller.account, region=call.region, arn=arn
+    ) is None and not _has_plain_tags(call, arn):
         raise UntaggableError(f"there is nothing with tags that has the ARN {arn}")
     filters = {"arn": arn}
     after = call.page_position(filters, shape.get("NextToken")) or ""
@@ -420,11 +420,18 @@ def _find_hold(call: Call, arn: str) -> Hold | None:
     return store.find_hold(call.tx, account=call.caller.account, region=call.region, hold_id=hold_id)
 
 
+def _has_plain_tags(call: Call, arn: str) -> bool:
+    """Return whether the ARN is of something whose tags are in no record in storage: a legal hold or a plan."""
+    if _find_hold(call, arn) is not None:
+        return True
+    return own_plan_at(call.tx, call.caller.account, call.region, arn) is not None
+
+
 def _put_tags(call: Call, arn: str, change: Callable[[dict[str, str]], dict[str, str]]) -> None:
     account, region = call.caller.account, call.region
     tags = change(tags_of(call.tx, account, region, arn))
     custody = custody_of(call)
-    if _find_hold(call, arn) is not None:
+    if _has_plain_tags(call, arn):
         clear_tags(call.tx, account, region, arn)
         put_tags(call.tx, account, region, arn, tags)
         return

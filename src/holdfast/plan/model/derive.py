@@ -6,7 +6,6 @@ region always give the same plans. Rules: AWS Organizations User Guide, "Backup 
 Developer Guide, "Managing AWS Backup resources across multiple AWS accounts".
 """
 
-import base64
 import hashlib
 import uuid
 from collections.abc import Iterator, Mapping
@@ -17,10 +16,12 @@ from typing import Any, Final
 import orjson
 
 from holdfast.core.arn import partition_of
+from holdfast.plan.model.lifecycle import LONGEST_RETENTION_DAYS
 from holdfast.plan.model.plan import (
     DEFAULT_COMPLETION_WINDOW,
     DEFAULT_SCHEDULE,
     DEFAULT_START_WINDOW,
+    LONGEST_WINDOW_MINUTES,
     CopyAction,
     Lifecycle,
     Plan,
@@ -29,6 +30,8 @@ from holdfast.plan.model.plan import (
     organization_plan_id,
     organization_rule_id,
     organization_selection_id,
+    plan_arn,
+    version_id,
 )
 from holdfast.plan.model.selection import Condition, Operator, Selection, TagTerm
 
@@ -38,8 +41,6 @@ _OPERATORS: Final = {
     "string_like": Operator.LIKE,
     "string_not_like": Operator.NOT_LIKE,
 }
-_LONGEST_MINUTES: Final = 52_560_000
-_LONGEST_DAYS: Final = 36_500
 _OPTION_NAMES: Final = {
     ("ec2", "windows_vss"): ("EC2", "WindowsVSS"),
     ("s3", "backup_acls"): ("S3", "BackupACLs"),
@@ -92,7 +93,7 @@ def derive_plan(
     plan_id = organization_plan_id(organization_id, account, region, plan_name)
     return Plan(
         id=plan_id,
-        arn=f"arn:{partition_of(region)}:backup:{region}:{account}:backup-plan:{plan_id}",
+        arn=plan_arn(partition_of(region), region, account, plan_id),
         name=plan_name,
         version_id=_version_id(body, account, region),
         rules=rules,
@@ -157,11 +158,11 @@ def _rule(name: str, body: Mapping[str, Any], where: _Where) -> Rule:
 
 def _minutes(text: str | None, default: timedelta) -> timedelta:
     # A policy may name up to 16 digits; a window of a hundred years is the longest that AWS Backup knows.
-    return default if text is None else timedelta(minutes=min(int(text), _LONGEST_MINUTES))
+    return default if text is None else timedelta(minutes=min(int(text), LONGEST_WINDOW_MINUTES))
 
 
 def _days(text: str | None) -> int | None:
-    return None if text is None else min(int(text), _LONGEST_DAYS)
+    return None if text is None else min(int(text), LONGEST_RETENTION_DAYS)
 
 
 def _lifecycle(body: Mapping[str, Any]) -> Lifecycle:
@@ -206,7 +207,7 @@ def _advanced_settings(body: Mapping[str, Any]) -> dict[str, dict[str, str]]:
 
 
 def _version_id(body: Mapping[str, Any], account: str, region: str) -> str:
-    # As the real ones look: the base64 of a UUID's text. A new one whenever the rendered plan changes.
+    # A new one whenever the rendered plan changes.
     rendered = orjson.dumps([body, account, region], option=orjson.OPT_SORT_KEYS)
     digest = hashlib.sha256(rendered).digest()[:16]
-    return base64.b64encode(str(uuid.UUID(bytes=digest, version=4)).encode()).decode()
+    return version_id(str(uuid.UUID(bytes=digest, version=4)))

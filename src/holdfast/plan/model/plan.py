@@ -1,5 +1,6 @@
 """Plans and their rules, as every later station sees them."""
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -12,6 +13,8 @@ DEFAULT_SCHEDULE: Final = "cron(0 5 ? * * *)"
 DEFAULT_TIMEZONE: Final = "Etc/UTC"
 DEFAULT_START_WINDOW: Final = timedelta(minutes=480)
 DEFAULT_COMPLETION_WINDOW: Final = timedelta(minutes=10_080)
+LONGEST_WINDOW_MINUTES: Final = 52_560_000
+"""A hundred years."""
 ORGANIZATION_PREFIX: Final = "orgs/"
 """What the ids of plans begin with that come from an organization's policies."""
 
@@ -79,6 +82,16 @@ class Plan:
     def is_organizational(self) -> bool:
         """Whether it comes from the organization's policies, and so cannot be changed in the account."""
         return self.id.startswith(ORGANIZATION_PREFIX)
+
+
+def plan_arn(partition: str, region: str, account: str, plan_id: str) -> str:
+    """Return the ARN of a plan."""
+    return f"arn:{partition}:backup:{region}:{account}:backup-plan:{plan_id}"
+
+
+def version_id(uuid_text: str) -> str:
+    """Return the id of a plan's version that belongs to a UUID: the base64 of its text, as AWS Backup's look."""
+    return base64.b64encode(uuid_text.encode()).decode()
 
 
 def organization_plan_id(organization_id: str, account: str, region: str, plan_name: str) -> str:

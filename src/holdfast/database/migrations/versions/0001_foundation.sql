@@ -165,6 +165,22 @@ CREATE TABLE document_selection (
     role_arn TEXT NOT NULL, PRIMARY KEY (document_id, plan_name, selection_name)
 );
 CREATE INDEX document_selection_hash ON document_selection (selection_hash);
+
+-- Plans that accounts make themselves, and their versions, numbered from 1; one holds from starts_at on. A version's id
+-- stands in document_rule for the document's.
+CREATE TABLE backup_plan (
+    id TEXT IN_BYTE_ORDER NOT NULL, account TEXT NOT NULL, region TEXT NOT NULL, creator_request_id TEXT NOT NULL,
+    created_at BIGINT NOT NULL, deleted_at BIGINT, last_run_at BIGINT, PRIMARY KEY (id)
+);
+CREATE INDEX backup_plan_account ON backup_plan (account, region, id);
+CREATE UNIQUE INDEX backup_plan_request ON backup_plan (account, region, creator_request_id) WHERE deleted_at IS NULL;
+CREATE TABLE backup_plan_version (
+    id TEXT NOT NULL, plan_id TEXT NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL, content TEXT NOT NULL,
+    content_hash TEXT NOT NULL, starts_at BIGINT NOT NULL, ends_at BIGINT NOT NULL,
+    -- When its rules were given to the scheduler; null until then.
+    installed_at BIGINT, PRIMARY KEY (id), UNIQUE (plan_id, number)
+);
+CREATE INDEX backup_plan_version_held ON backup_plan_version (ends_at);
 CREATE TABLE resource_class (
     id SERIAL_KEY, type TEXT NOT NULL, region TEXT NOT NULL, tags_hash TEXT NOT NULL, tags TEXT NOT NULL,
     UNIQUE (type, region, tags_hash)
