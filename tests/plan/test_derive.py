@@ -80,7 +80,7 @@ def test_strings_become_values_and_what_is_left_out_gets_its_default() -> None:
 
 
 def test_selections_by_tag_and_by_type() -> None:
-    by_tag, by_type = plans()[0].selections
+    by_type, by_tag = plans()[0].selections
     assert by_tag.selection.tags == (TagTerm("dataType", "PII"), TagTerm("dataType", "RED"))
     assert by_tag.selection.conditions[0].operator is Operator.NOT_EQUALS
     assert by_type.selection.resources == ("*",)

@@ -30,9 +30,12 @@ def a_tree(**tags: str) -> ResourceClass:
         (Selection(tags=(PII,)), a_tree(), False),
         (Selection(tags=(PII, TagTerm("dataType", "RED"))), a_tree(dataType="RED"), True),
         (Selection(resources=("*",)), a_tree(), True),
-        (Selection(), a_tree(), False),
+        (Selection(), a_tree(), True),
+        (Selection(not_resources=("arn:aws:rds:*:*:db:*",)), a_tree(), True),
+        (Selection(not_resources=("arn:aws:elasticfilesystem:*:*:file-system/*",)), a_tree(), False),
         (Selection(resources=("arn:aws:elasticfilesystem:*:*:file-system/*",)), a_tree(), True),
         (Selection(resources=("arn:aws:elasticfilesystem:*",)), a_tree(), True),
+        (Selection(resources=("arn:aws-cn:elasticfilesystem:*",)), a_tree(), False),
         (Selection(resources=("arn:aws:ec2:*:*:volume/*",)), a_tree(), False),
         (Selection(resources=("arn:aws:ec2:*:*:instance/*",)), a_tree(), False),
         (Selection(resources=("*",), not_resources=("arn:aws:elasticfilesystem:*:*:file-system/*",)), a_tree(), False),
@@ -46,9 +49,12 @@ def a_tree(**tags: str) -> ResourceClass:
         "no tag",
         "any of two values",
         "everything",
-        "nothing asked for",
+        "nothing asked for, so everything",
+        "everything but another type",
+        "everything but its type",
         "its type",
         "its service",
+        "its service in another partition",
         "another type",
         "a type not known here",
         "excluded by type",
@@ -83,7 +89,7 @@ def test_every_condition_must_hold(condition: Condition, tags: dict[str, str], h
 
 def test_a_pattern_for_single_resources_needs_the_arn() -> None:
     selection = Selection(resources=("arn:aws:elasticfilesystem:eu-north-1:111122223333:file-system/fs-1*",))
-    assert selection.names_single_resources
+    assert selection.named_resources == list(selection.resources)
     assert not selects(selection, a_tree()).selected
     assert selects(selection, a_tree(), "arn:aws:elasticfilesystem:eu-north-1:111122223333:file-system/fs-12").selected
     assert not selects(
@@ -96,6 +102,61 @@ def test_a_pattern_for_single_resources_needs_the_arn() -> None:
 )
 def test_patterns_that_mean_whole_types(pattern: str) -> None:
     assert is_type_pattern(pattern)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "kind", "arn", "regardless"),
+    [
+        ("*", "EFS", "arn:aws:elasticfilesystem:eu-north-1:111122223333:file-system/fs-1", False),
+        (
+            "arn:aws:elasticfilesystem:*",
+            "EFS",
+            "arn:aws:elasticfilesystem:eu-north-1:111122223333:file-system/a",
+            False,
+        ),
+        ("arn:aws:ec2:*:*:*", "EBS", "arn:aws:ec2:eu-north-1:111122223333:volume/vol-1", False),
+        ("arn:aws:ec2:*:*:volume/*", "EBS", "arn:aws:ec2:eu-north-1:111122223333:volume/vol-1", True),
+        ("arn:aws:ec2:*:*:vol*", "EBS", "arn:aws:ec2:eu-north-1:111122223333:volume/vol-1", False),
+        ("arn:aws:rds:eu-north-1:111122223333:db:a", "RDS", "arn:aws:rds:eu-north-1:111122223333:db:a", True),
+        ("arn:aws:rds:eu-north-1:111122223333:db:a*", "RDS", "arn:aws:rds:eu-north-1:111122223333:db:ab", True),
+        ("arn:aws:s3:*", "S3", "arn:aws:s3:::bucket", False),
+        ("arn:aws:s3:::*", "S3", "arn:aws:s3:::bucket", True),
+    ],
+)
+def test_what_is_named_by_arn_or_type_is_taken_although_its_type_is_switched_off(
+    pattern: str, kind: str, arn: str, *, regardless: bool
+) -> None:
+    """AWS Backup Developer Guide, "Service opt-in"."""
+    tagged = ResourceClass(kind, "eu-north-1", {"dataType": "PII"})
+    verdict = selects(Selection(resources=("*", pattern)), tagged, arn)
+    assert verdict.selected
+    assert verdict.regardless is regardless
+    assert verdict.clause == ("Resources " + (pattern if regardless else "*"))
+    by_tag = selects(Selection(resources=("arn:aws:fsx:*",), tags=(PII,)), tagged, arn)
+    assert (by_tag.selected, by_tag.regardless) == (True, False)
+
+
+_ARNS = {
+    "EFS": "arn:aws:elasticfilesystem:eu-north-1:111122223333:file-system/x",
+    "EBS": "arn:aws:ec2:eu-north-1:111122223333:volume/x",
+    "RDS": "arn:aws:rds:eu-north-1:111122223333:db:x",
+    "S3": "arn:aws:s3:::x",
+}
+
+
+@given(
+    kind=st.sampled_from(sorted(_ARNS)),
+    service=st.sampled_from(["elasticfilesystem", "ec2", "rds", "s3", "*", "fsx"]),
+    where=st.sampled_from(["*", "*:*:*", "::*", "*:*:volume/*", "*:*:file-system/*", "*:*:db:*", "*:*:x*", "*:1:*"]),
+)
+def test_what_a_pattern_of_types_means_does_not_depend_on_the_arn(kind: str, service: str, where: str) -> None:
+    pattern = f"arn:aws:{service}:{where}"
+    if not is_type_pattern(pattern):
+        return
+    resource = ResourceClass(kind, "eu-north-1", {})
+    assert selects(Selection(resources=(pattern,)), resource) == selects(
+        Selection(resources=(pattern,)), resource, _ARNS[kind]
+    )
 
 
 _TEXT = st.text(alphabet="ab*", max_size=3)

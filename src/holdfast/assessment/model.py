@@ -1,15 +1,26 @@
 """One pure function that answers the questions: what runs for a resource, by which rule, and what will stop it.
 
 The scheduler, readiness, coverage and what-if all ask this function, on the present, a draft or the past. A blocker
-never keeps a job from being made: the job is made and fails with the blocker's words, as in AWS Backup.
+never keeps a job from being made: the job is made and fails with the blocker's words, as in AWS Backup. A type that is
+switched off in the region does: no job is made for what a selection takes by tags or as one of all, only for what it
+names.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from holdfast.plan.model.plan import Plan, PlanSelection, Rule
-from holdfast.plan.model.selection import ResourceClass, selects
+from holdfast.plan.model.selection import ResourceClass, Selection, Verdict, selects
+
+_SWITCHED_OFF: Final = (
+    "{type} is switched off in {region}; switch it on with UpdateRegionSettings, or name the resource by its ARN"
+)
+_SWITCHED_OFF_FOR_ALL: Final = (
+    "{type} is switched off for the organization's plans in {region}; switch it on with UpdateRegionSettings in the "
+    "management account, or name the type in the policy"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +32,10 @@ class Resource:
 
 
 class BlockerCode(StrEnum):
-    """Why a backup will not succeed, or will not run."""
+    """Why a backup will not succeed."""
 
     VAULT_MISSING = "VAULT_MISSING"
     ROLE_UNUSABLE = "ROLE_UNUSABLE"
-    OPTED_OUT = "OPTED_OUT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +57,24 @@ class Facts:
     unusable_roles: Mapping[str, str] = field(default_factory=dict)
     """Roles that plans name but that backup jobs cannot act as, and why."""
     opted_out: frozenset[str] = frozenset()
-    """Resource types that are switched off for the organization's plans."""
+    """Resource types that the account has switched off in the region, for plans of its own."""
+    opted_out_by_management: frozenset[str] = frozenset()
+    """Those that the management account has switched off there, for the organization's plans."""
+
+    def judge(self, plan: Plan, selection: Selection, resource: Resource) -> Verdict:
+        """Return whether a selection of a plan takes a resource here, with the clause or the setting that decided.
+
+        Rule: AWS Backup Developer Guide, "Service opt-in"; for the organization's plans the management account's
+        setting counts, whatever the member's is.
+        """
+        verdict = selects(selection, resource.resource_class, resource.arn)
+        kind = resource.resource_class.type
+        if verdict.selected and not verdict.regardless:
+            if plan.is_organizational and kind in self.opted_out_by_management:
+                return Verdict(selected=False, clause=_SWITCHED_OFF_FOR_ALL.format(type=kind, region=self.region))
+            if not plan.is_organizational and kind in self.opted_out:
+                return Verdict(selected=False, clause=_SWITCHED_OFF.format(type=kind, region=self.region))
+        return verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +96,14 @@ class ResourceAssessment:
     resource: Resource
     applied: tuple[Applied, ...]
     passed_over: tuple[tuple[str, str, str], ...]
-    """Plan, selection and clause of each selection that does not take it."""
+    """Plan, selection, and the clause or setting that decided, of each selection that does not take it."""
 
 
 def assess(plans: Sequence[Plan], resources: Sequence[Resource], facts: Facts) -> list[ResourceAssessment]:
     """Return, for each resource of one account and region, which rules take it and what stands in their way.
 
-    Of several selections of one plan that take a resource, the first by name counts: a plan backs a resource up once
-    per run.
+    Of several selections of one plan that take a resource, the first one counts: a plan backs a resource up once per
+    run.
     """
     return [_assess_one(plans, resource, facts) for resource in resources]
 
@@ -86,8 +113,8 @@ def _assess_one(plans: Sequence[Plan], resource: Resource, facts: Facts) -> Reso
     passed_over: list[tuple[str, str, str]] = []
     for plan in plans:
         taken_by: tuple[PlanSelection, str] | None = None
-        for selection in sorted(plan.selections, key=lambda selection: selection.name):
-            verdict = selects(selection.selection, resource.resource_class, resource.arn)
+        for selection in plan.selections:
+            verdict = facts.judge(plan, selection.selection, resource)
             if not verdict.selected:
                 passed_over.append((plan.name, selection.name, verdict.clause))
             elif taken_by is None:
@@ -95,20 +122,12 @@ def _assess_one(plans: Sequence[Plan], resource: Resource, facts: Facts) -> Reso
         if taken_by is None:
             continue
         found, clause = taken_by
-        applied.extend(
-            Applied(plan, rule, found, clause, _blockers(rule, found, resource, facts)) for rule in plan.rules
-        )
+        applied.extend(Applied(plan, rule, found, clause, _blockers(rule, found, facts)) for rule in plan.rules)
     return ResourceAssessment(resource, tuple(applied), tuple(passed_over))
 
 
-def _blockers(rule: Rule, selection: PlanSelection, resource: Resource, facts: Facts) -> tuple[Blocker, ...]:
+def _blockers(rule: Rule, selection: PlanSelection, facts: Facts) -> tuple[Blocker, ...]:
     found: list[Blocker] = []
-    if resource.resource_class.type in facts.opted_out:
-        sentence = (
-            f"{resource.resource_class.type} is switched off for the organization's plans in {facts.region}; "
-            "switch it on with UpdateRegionSettings in the management account"
-        )
-        found.append(Blocker(BlockerCode.OPTED_OUT, sentence))
     if rule.vault_name not in facts.vaults:
         sentence = (
             f"account {facts.account} has no backup vault {rule.vault_name} in {facts.region}; "

@@ -1,11 +1,14 @@
 """Verdicts kept for the scheduler: which selection takes which class of resources.
 
 The rules are in `plan.model.selection.selects` alone; here its answers are kept per (selection, class), so that SQL can
-join them. A selection or a class is judged against all of the other kind when it is first seen.
+join them. A selection or a class is judged against all of the other kind when it is first seen. Resources that a
+selection names by their ARNs are judged one by one, before it is carried out; only those get a verdict of their own
+that their class does not have.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
@@ -24,8 +27,12 @@ _ADD_CLASS = text(
 _SELECTIONS = text("SELECT hash, body FROM selection")
 _ADD_SELECTION = text("INSERT INTO selection (hash, body) VALUES (:hash, :body) ON CONFLICT DO NOTHING")
 _ADD_VERDICT = text(
-    "INSERT INTO verdict (selection_hash, class_id, selected, clause) VALUES (:hash, :class_id, :selected, :clause)"
-    " ON CONFLICT DO NOTHING"
+    "INSERT INTO verdict (selection_hash, class_id, selected, regardless, clause)"
+    " VALUES (:hash, :class_id, :selected, :regardless, :clause) ON CONFLICT DO NOTHING"
+)
+_ADD_RESOURCE_VERDICT = text(
+    "INSERT INTO resource_verdict (resource_id, class_id, selection_hash, selected, regardless, clause)"
+    " VALUES (:resource_id, :class_id, :hash, :selected, :regardless, :clause) ON CONFLICT DO NOTHING"
 )
 
 
@@ -56,9 +63,25 @@ def intern_verdicts(tx: sa.Connection, class_id: int) -> None:
     _keep(tx, [_judged(Selection.from_json(found.body), row) for found in tx.execute(_SELECTIONS)])
 
 
+def intern_resource_verdicts(
+    tx: sa.Connection, selection: Selection, resources: Iterable[tuple[int, int, ResourceClass, str]]
+) -> None:
+    """Judge resources by their ARNs: id, id of the class, class and ARN of each.
+
+    Only verdicts that differ from the one on the class are kept.
+    """
+    rows = []
+    for resource_id, class_id, resource, arn in resources:
+        verdict, on_class = selects(selection, resource, arn), selects(selection, resource)
+        if (verdict.selected, verdict.regardless) != (on_class.selected, on_class.regardless):
+            rows.append({"resource_id": resource_id, "class_id": class_id, "hash": selection.hash, **asdict(verdict)})
+    if rows:
+        tx.execute(_ADD_RESOURCE_VERDICT, rows)
+
+
 def _judged(selection: Selection, row: "sa.Row[Any]") -> dict[str, Any]:
     verdict = selects(selection, ResourceClass(row.type, row.region, from_json(row.tags)))
-    return {"hash": selection.hash, "class_id": row.id, "selected": verdict.selected, "clause": verdict.clause}
+    return {"hash": selection.hash, "class_id": row.id, **asdict(verdict)}
 
 
 def _keep(tx: sa.Connection, verdicts: list[dict[str, Any]]) -> None:

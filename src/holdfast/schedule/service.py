@@ -7,7 +7,7 @@ that stand back behind those of another rule of their plan.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -143,6 +143,8 @@ def _run(database: Database, rule: DueRule, now: datetime) -> tuple[int, int]:
     reason = _stood_back(database, rule, instant(latest))
     made = 0
     after: int | None = 0 if reason is None else None
+    if reason is None:
+        _judge_resources(database, replace(rule, next_due_at=latest))
     while after is not None:
         with database.transaction() as tx:
             count, after = store.make_jobs(
@@ -161,6 +163,17 @@ def _run(database: Database, rule: DueRule, now: datetime) -> tuple[int, int]:
             if reason is not None:
                 store.skip(tx, rule, [latest], reason)
     return made, len(missed) + (reason is not None)
+
+
+def _judge_resources(database: Database, rule: DueRule) -> None:
+    with database.reading() as tx:
+        selections = store.selections_naming_resources(tx, rule)
+    for selection in selections:
+        for named in selection.named_resources:
+            after: int | None = 0
+            while after is not None:
+                with database.transaction() as tx:
+                    after = store.judge_resources(tx, rule, selection, named, after=after, batch=BATCH)
 
 
 def _stood_back(database: Database, rule: DueRule, due_at: datetime) -> str | None:

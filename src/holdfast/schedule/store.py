@@ -8,8 +8,10 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy import text
 
+from holdfast.assessment.store import intern_resource_verdicts
 from holdfast.database.values import FOREVER, from_json, instant, ordered_uuid
 from holdfast.job.store import MONITORED_BY, note_scheduled
+from holdfast.plan.model.selection import ResourceClass, Selection
 from holdfast.schedule.overlap import Recurring
 
 BACKUP_POLICY: Final = "BACKUP_POLICY"
@@ -72,6 +74,22 @@ _SKIP = text("""
     VALUES (:document_id, :plan_name, :rule_name, :region, :due_at, :reason)
     ON CONFLICT DO NOTHING""")
 
+_SELECTIONS = text("""
+    SELECT DISTINCT s.body FROM document_selection ds JOIN selection s ON s.hash = ds.selection_hash
+     WHERE ds.document_id = :document_id AND ds.plan_name = :plan_name""")
+# Of the resources that a plan may take at :at, those whose ARN may be meant by a pattern.
+_TOUCHED = f"""
+    SELECT r.id, r.arn, ri.class_id, c.type, c.region, c.tags
+      FROM ({_IN_FORCE}) held
+      JOIN resource r ON r.account = held.account_id AND r.region = :region AND r.id > :after
+      JOIN resource_interval ri ON ri.resource_id = r.id AND ri.starts_at <= :at AND ri.ends_at > :at
+      JOIN resource_class c ON c.id = ri.class_id
+     WHERE held.document_id = :document_id AND {{meant}}
+     ORDER BY r.id
+     LIMIT :batch"""
+_NAMED = text(_TOUCHED.format(meant="r.arn IN :arns")).bindparams(sa.bindparam("arns", expanding=True))
+_BEGINNING = text(_TOUCHED.format(meant="substr(r.arn, 1, :length) = :beginning"))
+
 # One statement per batch makes the jobs of one due rule. What holds *at the due instant* counts: the document in force,
 # the account's place, the resource's tags. Of several selections that take a resource, the first by name. The batch is
 # cut by resource id, so that the next one goes on where this one ended; jobs that an interrupted tick made already are
@@ -99,12 +117,15 @@ _MAKE_JOBS = f"""
               JOIN resource r ON r.account = held.account_id AND r.region = :region AND r.id > :after
               JOIN resource_interval ri ON ri.resource_id = r.id AND ri.starts_at <= :at AND ri.ends_at > :at
               JOIN document_selection ds ON ds.document_id = held.document_id AND ds.plan_name = :plan_name
-              JOIN verdict v ON v.selection_hash = ds.selection_hash AND v.class_id = ri.class_id AND v.selected
-             WHERE held.document_id = :document_id
-               AND NOT EXISTS (SELECT 1 FROM organization o
-                                 JOIN setting s ON s.account = o.management_account
-                                WHERE o.id = p.organization_id AND s.region = :region
-                                  AND s.name = 'opt-in ' || r.type AND s.value = 'false')
+              JOIN verdict v ON v.selection_hash = ds.selection_hash AND v.class_id = ri.class_id
+              LEFT JOIN resource_verdict rv ON rv.resource_id = r.id AND rv.selection_hash = ds.selection_hash
+                                           AND rv.class_id = ri.class_id
+             WHERE held.document_id = :document_id AND coalesce(rv.selected, v.selected)
+               AND (coalesce(rv.regardless, v.regardless)
+                    OR NOT EXISTS (SELECT 1 FROM organization o
+                                     JOIN setting s ON s.account = o.management_account
+                                    WHERE o.id = p.organization_id AND s.region = :region
+                                      AND s.name = 'opt-in ' || r.type AND s.value = 'false'))
              GROUP BY r.id, r.account, r.region, r.arn, r.type, r.name, r.site, p.organization_id, p.path
              ORDER BY r.id
              LIMIT :batch) taken
@@ -202,6 +223,34 @@ def skip(tx: sa.Connection, rule: DueRule, missed: Sequence[int], reason: str) -
     where = {"document_id": rule.document_id, "plan_name": rule.plan_name, "rule_name": rule.rule_name}
     if missed:
         tx.execute(_SKIP, [{**where, "region": rule.region, "due_at": due_at, "reason": reason} for due_at in missed])
+
+
+def selections_naming_resources(tx: sa.Connection, rule: DueRule) -> list[Selection]:
+    """Return the selections of a rule's plan for which a resource's ARN counts."""
+    rows = tx.execute(_SELECTIONS, {"document_id": rule.document_id, "plan_name": rule.plan_name})
+    return [found for found in map(Selection.from_json, rows.scalars()) if found.named_resources]
+
+
+def judge_resources(
+    tx: sa.Connection, rule: DueRule, selection: Selection, pattern: Sequence[str] | str, *, after: int, batch: int
+) -> int | None:
+    """Judge at most `batch` resources that a pattern, or a list of whole ARNs, may mean at the due instant.
+
+    Returns:
+        The resource id to go on after; None when there are no more.
+    """
+    where = {"document_id": rule.document_id, "region": rule.region, "at": rule.next_due_at}
+    where |= {"after": after, "batch": batch}
+    if isinstance(pattern, str):
+        beginning = pattern.partition("*")[0]
+        rows = tx.execute(_BEGINNING, {**where, "beginning": beginning, "length": len(beginning)}).all()
+    else:
+        rows = tx.execute(_NAMED, {**where, "arns": list(pattern)}).all()
+    touched = [
+        (row.id, row.class_id, ResourceClass(row.type, row.region, from_json(row.tags)), row.arn) for row in rows
+    ]
+    intern_resource_verdicts(tx, selection, touched)
+    return rows[-1].id if len(rows) == batch else None
 
 
 def make_jobs(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from holdfast.core.arn import Arn, InvalidArnError
+from holdfast.core.arn import Arn, InvalidArnError, partition_of
 from holdfast.core.errors import AlreadyExistsError, ConflictError, InvalidInputError, LimitExceededError, NotFoundError
 from holdfast.core.ids import name_uuid
 from holdfast.plan.model.resource_type import RESOURCE_TYPES
@@ -132,7 +132,10 @@ def refuse_bad_arn(arn: str, type_name: str, *, account: str, region: str) -> No
         raise InvalidResourceError(
             f"{arn} is not the ARN of a resource of type {type_name} (arn:aws:{kind.service}:...:{kind.prefix}...)"
         )
-    if kind.name != "S3" and (parsed.account, parsed.region) != (account, region):
+    partition = partition_of(region)
+    # The ARNs of buckets name neither account nor region.
+    where = (partition, "", "") if kind.name == "S3" else (partition, account, region)
+    if (parsed.partition, parsed.account, parsed.region) != where:
         raise InvalidResourceError(f"{arn} is not in account {account}, region {region}, where it should be registered")
 
 

@@ -88,7 +88,7 @@ def derive_plan(
             role_arn=where.fill(found.role_arn),
             selection=found.selection,
         )
-        for found in selections_of(body)
+        for found in sorted(selections_of(body), key=lambda found: (found.kind, found.name))
     )
     plan_id = organization_plan_id(organization_id, account, region, plan_name)
     return Plan(

@@ -75,6 +75,7 @@ class Plan:
     version_id: str
     rules: tuple[Rule, ...]
     selections: tuple[PlanSelection, ...]
+    """In the order in which they count where several take a resource."""
     advanced_settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
 

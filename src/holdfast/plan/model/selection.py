@@ -2,9 +2,10 @@
 
     chosen = (matches any of resources OR any of tags) AND all conditions AND none of the excluded resources
 
-A selection is judged against a *class* of resources (type, region, tags), so that a verdict holds for every resource of
-the class; only selections that name single ARNs need the resource itself. Rules: AWS Backup Developer Guide, "Assigning
-resources to a backup plan" and API Reference, BackupSelection and Conditions.
+A selection that names neither resources nor tags begins with every resource. It is judged against a *class* of
+resources (type, region, tags), so that a verdict holds for every resource of the class; only selections that name
+single ARNs need the resource itself. Rules: AWS Backup Developer Guide, "Assigning resources to a backup plan"; API
+Reference, BackupSelection and Conditions.
 """
 
 import hashlib
@@ -16,10 +17,13 @@ from functools import lru_cache
 
 import orjson
 
-from holdfast.core.arn import Arn, InvalidArnError
+from holdfast.core.arn import partition_of
 from holdfast.plan.model.resource_type import RESOURCE_TYPES
 
 _TAG_CONDITION_PREFIX = "aws:ResourceTag/"
+_TYPE_PATTERN = re.compile(r"\*|arn:[^:]+:[^:*]+:(?:\*|\*?:\*?:(?:[A-Za-z-]+[/:])?\*)")
+_ANY = "\0"
+"""Stands for an account or a name that is not known: only a star matches it."""
 
 
 class Operator(StrEnum):
@@ -64,9 +68,11 @@ class Selection:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     @property
-    def names_single_resources(self) -> bool:
-        """Whether a verdict depends on the ARN of the resource and not on its class alone."""
-        return any(not is_type_pattern(pattern) for pattern in (*self.resources, *self.not_resources))
+    def named_resources(self) -> list[str | tuple[str, ...]]:
+        """What depends on the ARN of a resource and not on its class alone: patterns, and a tuple of whole ARNs."""
+        named = [pattern for pattern in (*self.resources, *self.not_resources) if not is_type_pattern(pattern)]
+        whole = tuple(arn for arn in named if "*" not in arn)
+        return [*(pattern for pattern in named if "*" in pattern), *([whole] if whole else [])]
 
     def to_json(self) -> str:
         """Return it as canonical JSON."""
@@ -99,6 +105,8 @@ class Verdict:
 
     selected: bool
     clause: str
+    regardless: bool = False
+    """Whether it is taken also where its type is switched off: it was named by its ARN or by a pattern for its type."""
 
 
 def selects(selection: Selection, resource: ResourceClass, arn: str | None = None) -> Verdict:
@@ -112,27 +120,31 @@ def selects(selection: Selection, resource: ResourceClass, arn: str | None = Non
     A resource without the tag that a `StringNotEquals` or `StringNotLike` condition names passes it. Tag keys and
     values are compared with regard to case.
     """
+    whole = arn or _any_arn(resource)
     for pattern in selection.not_resources:
-        if _matches(pattern, resource, arn):
+        if _matches(pattern, whole):
             return Verdict(selected=False, clause=f"NotResources {pattern}")
-    chosen = _chosen_by(selection, resource, arn)
+    chosen = _chosen_by(selection, resource, whole)
     if chosen is None:
         return Verdict(selected=False, clause="neither Resources nor ListOfTags takes it")
     for condition in selection.conditions:
         if not _holds(condition, resource.tags):
             return Verdict(selected=False, clause=f"{condition.operator} {condition.key} = {condition.value}")
-    return Verdict(selected=True, clause=chosen)
+    return chosen
 
 
-def _chosen_by(selection: Selection, resource: ResourceClass, arn: str | None) -> str | None:
-    for pattern in selection.resources:
-        if _matches(pattern, resource, arn):
-            return f"Resources {pattern}"
+def _chosen_by(selection: Selection, resource: ResourceClass, arn: str) -> Verdict | None:
+    matching = [pattern for pattern in selection.resources if _matches(pattern, arn)]
+    for pattern in matching:
+        if _spells_type(pattern, resource.type):
+            return Verdict(selected=True, clause=f"Resources {pattern}", regardless=True)
+    if matching:
+        return Verdict(selected=True, clause=f"Resources {matching[0]}")
     for term in selection.tags:
         if resource.tags.get(term.key) == term.value:
-            return f"ListOfTags {term.key} = {term.value}"
-    if not selection.resources and not selection.tags and selection.conditions:
-        return "Conditions alone"
+            return Verdict(selected=True, clause=f"ListOfTags {term.key} = {term.value}")
+    if not selection.resources and not selection.tags:
+        return Verdict(selected=True, clause="neither Resources nor ListOfTags, so every resource")
     return None
 
 
@@ -156,41 +168,28 @@ def _like(pattern: str) -> re.Pattern[str]:
 
 
 def is_type_pattern(pattern: str) -> bool:
-    """Return whether a pattern means whole types (`*`, `arn:aws:ec2:*`, `arn:aws:ec2:*:*:volume/*`)."""
-    return _types_of(pattern) is not None
+    """Return whether a pattern means whole types (`*`, `arn:aws:ec2:*`, `arn:aws:ec2:*:*:volume/*`).
+
+    Any other may tell resources of one class apart.
+    """
+    return _TYPE_PATTERN.fullmatch(pattern) is not None
 
 
-@lru_cache(maxsize=4096)
-def _types_of(pattern: str) -> frozenset[str] | None:
-    """Return the types that a pattern means as a whole, None when it names single resources."""
-    if pattern == "*":
-        return frozenset(RESOURCE_TYPES)
+def _spells_type(pattern: str, type_name: str) -> bool:
+    # AWS Backup Developer Guide, "Service opt-in": a single ARN or the pattern of a type goes before the setting of the
+    # region; `*` and the pattern of a whole service do not.
+    kind = RESOURCE_TYPES[type_name]
     parts = pattern.split(":", 5)
-    if len(parts) < 3 or parts[0] != "arn":  # noqa: PLR2004 - arn, partition, service
-        return frozenset()
-    region_account = parts[3:5]
-    if any(part not in {"*", ""} for part in region_account):
-        return None
-    resource = parts[5] if len(parts) > 5 else "*"  # noqa: PLR2004 - the sixth part
-    of_service = [kind for kind in RESOURCE_TYPES.values() if parts[2] in {kind.service, "*"}]
-    if resource == "*":
-        return frozenset(kind.name for kind in of_service)
-    exact = frozenset(kind.name for kind in of_service if resource in {f"{kind.prefix}*", kind.prefix})
-    if exact or (resource.endswith("*") and not of_service):
-        return exact
-    return None if of_service else frozenset()
+    return len(parts) == 6 and parts[2] == kind.service and parts[5].startswith(kind.prefix)  # noqa: PLR2004 - of an ARN
 
 
-def _matches(pattern: str, resource: ResourceClass, arn: str | None) -> bool:
-    types = _types_of(pattern)
-    if types is not None:
-        return resource.type in types
-    if arn is None:
-        return False
-    try:
-        Arn.parse(arn)
-    except InvalidArnError:
-        return False
+def _any_arn(resource: ResourceClass) -> str:
+    kind = RESOURCE_TYPES[resource.type]
+    where = ":" if kind.name == "S3" else f"{resource.region}:{_ANY}"
+    return f"arn:{partition_of(resource.region)}:{kind.service}:{where}:{kind.prefix}{_ANY}"
+
+
+def _matches(pattern: str, arn: str) -> bool:
     return _arn_pattern(pattern).fullmatch(arn) is not None
 
 

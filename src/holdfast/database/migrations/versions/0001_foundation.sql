@@ -161,8 +161,10 @@ CREATE TABLE document_rule (
 );
 CREATE INDEX document_rule_due ON document_rule (next_due_at);
 CREATE TABLE document_selection (
-    document_id TEXT NOT NULL, plan_name TEXT NOT NULL, selection_name TEXT NOT NULL, selection_hash TEXT NOT NULL,
-    role_arn TEXT NOT NULL, PRIMARY KEY (document_id, plan_name, selection_name)
+    document_id TEXT NOT NULL, plan_name TEXT NOT NULL,
+    -- Of several selections that take a resource the first one counts.
+    selection_name TEXT IN_BYTE_ORDER NOT NULL, selection_hash TEXT NOT NULL, role_arn TEXT NOT NULL,
+    PRIMARY KEY (document_id, plan_name, selection_name)
 );
 CREATE INDEX document_selection_hash ON document_selection (selection_hash);
 
@@ -188,11 +190,18 @@ CREATE TABLE resource_class (
 CREATE TABLE selection (
     hash TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (hash)
 );
+-- Whether a selection takes the resources of a class, and whether also where their type is switched off.
 CREATE TABLE verdict (
-    selection_hash TEXT NOT NULL, class_id BIGINT NOT NULL, selected BOOLEAN NOT NULL, clause TEXT NOT NULL,
-    PRIMARY KEY (selection_hash, class_id)
+    selection_hash TEXT NOT NULL, class_id BIGINT NOT NULL, selected BOOLEAN NOT NULL, regardless BOOLEAN NOT NULL,
+    clause TEXT NOT NULL, PRIMARY KEY (selection_hash, class_id)
 );
 CREATE INDEX verdict_class ON verdict (class_id);
+
+-- Goes before the verdict on its class, for a resource that a selection tells from the others of its class by its ARN.
+CREATE TABLE resource_verdict (
+    resource_id BIGINT NOT NULL, class_id BIGINT NOT NULL, selection_hash TEXT NOT NULL, selected BOOLEAN NOT NULL,
+    regardless BOOLEAN NOT NULL, clause TEXT NOT NULL, PRIMARY KEY (resource_id, selection_hash, class_id)
+);
 CREATE TABLE resource (
     id SERIAL_KEY, account TEXT NOT NULL, region TEXT NOT NULL, arn TEXT NOT NULL, type TEXT NOT NULL,
     name TEXT NOT NULL, source_url TEXT NOT NULL,
