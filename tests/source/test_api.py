@@ -148,6 +148,26 @@ def test_a_database_is_backed_up_and_restored(world: World, server: Server) -> N
     restored = world.restore(ended["RecoveryPointArn"], "RDS", {"DBInstanceIdentifier": "shop_back"})
     assert restored["Status"] == "COMPLETED", restored.get("StatusMessage")
     assert server.ask("shop_back", "SELECT count(*) FROM item") == 5000
+    made = restored["CreatedResourceArn"]
+    assert made == f"arn:aws:rds:{REGION}:{world.accounts['shop']}:db:shop_back"
+    registered = holdfast.describe_resource(Name="shop_back")["Resource"]
+    assert (registered["ResourceArn"], registered["SecretName"], registered["Tags"]) == (made, "live", {})
+    server.run("shop_back", "DELETE FROM item WHERE i > 10")
+    protected = world.back_up(made)
+    assert protected["State"] == "COMPLETED", protected.get("StatusMessage")
+    metadata = {"holdfast:target-url": server.url("shop_third")}
+    third = world.restore(protected["RecoveryPointArn"], "RDS", metadata)
+    assert third["Status"] == "COMPLETED", third.get("StatusMessage")
+    assert server.ask("shop_third", "SELECT count(*) FROM item") == 10
+    for lacking, code, words in (
+        ({}, "MissingParameterValueException", "DBInstanceIdentifier"),
+        ({"DBClusterIdentifier": "c"}, "InvalidParameterValueException", "'DBClusterIdentifier' is no key"),
+        ({"DBInstanceIdentifier": "b", "Engine": "mysql"}, "InvalidParameterValueException", "Engine is postgres"),
+    ):
+        with pytest.raises(ClientError) as raised:
+            world.restore(ended["RecoveryPointArn"], "RDS", lacking)
+        told = raised.value.response["Error"]
+        assert (told["Code"], words in told["Message"]) == (code, True), told
     again = world.restore(ended["RecoveryPointArn"], "RDS", {"DBInstanceIdentifier": "shop_live"})
     assert again["Status"] == "FAILED"
     assert "exists and is not empty" in again["StatusMessage"]

@@ -47,7 +47,8 @@ BATCH: Final = 200
 """How many jobs a sweep of windows ends at once, at most."""
 
 Catalogue = Callable[[sa.Connection, Job, Completed], None]
-"""Makes what a completed job has made visible: inserts the recovery point, in the transaction that ends the job."""
+"""Makes what a completed job has made visible, in the transaction that ends the job: inserts the recovery point,
+registers what was restored. It may add to the job's result."""
 
 
 def start_backup_job(tx: sa.Connection, request: BackupRequest, *, now: datetime) -> Job:
@@ -263,6 +264,7 @@ def complete(
         raise FencedError(f"job {job_id} is no longer in epoch {epoch}: what this run brought home does not count")
     if job.state is State.COMPLETED and isinstance(outcome, Completed) and catalogue is not None:
         catalogue(tx, job, outcome)
+        job = _get(tx, job_id)
     _note(tx, [job], now=now, machine_now=machine_now)
     return job
 

@@ -4,15 +4,18 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from holdfast.access.backup_role import may_backup, may_restore
 from holdfast.access.tag import tags_of
+from holdfast.assessment.store import intern_class
 from holdfast.core.arn import Arn
 from holdfast.core.errors import DeniedError, HoldfastError, InvalidInputError, NotFoundError
 from holdfast.core.settings import LOCAL_SITE, HostGrant, Mode, Settings
+from holdfast.job import store as job_store
 from holdfast.job.copying import copy_lifecycle, where_copy_lies
 from holdfast.job.model import Category, Claim, Completed, CopyRequest, Job, Kind, Subject
 from holdfast.job.origin import created_by
@@ -44,6 +47,9 @@ _BY_THE_SUPERVISOR: Final = timedelta(seconds=1)
 
 _REPOSITORY: Final = "repository_id"
 """Where a job's result says which repository it writes into: a new generation may begin while it runs."""
+
+_RESTORED_INTO: Final = "restored_into"
+"""Where a restore's result says which place it fills, as the place was understood when the job began."""
 
 _COLONS_BEFORE_ACCOUNT: Final = 4
 
@@ -193,14 +199,41 @@ class Duty:
     def catalogue(self, tx: sa.Connection, job: Job, _outcome: Completed) -> None:
         """Make what a job made visible, in the transaction that ends it."""
         if job.kind is Kind.RESTORE:
-            if job.recovery_point_id is not None:
-                points.set_restored(tx, job.recovery_point_id, at=self.instance.clock.now())
+            self._note_restored(tx, job)
             return
         with self._guard:
             recorded = self._recorded.pop((job.id, job.epoch))
         point = recovery.catalogue_point(tx, recorded)
         if job.kind is Kind.BACKUP:
             start_copies_of(tx, job, self._copies_of(job, point), now=self.instance.clock.now())
+
+    def _note_restored(self, tx: sa.Connection, job: Job) -> None:
+        """Note on the point that it was restored, and have what was made registered with the job's word of it."""
+        now = self.instance.clock.now()
+        if job.recovery_point_id is not None:
+            points.set_restored(tx, job.recovery_point_id, at=now)
+        into: Mapping[str, Any] = job.result[_RESTORED_INTO]
+        arn = into["existing_arn"] or sources.register_restored(
+            tx,
+            job.account,
+            job.region,
+            type_name=job.resource_type,
+            url=into["url"],
+            site=job.site,
+            secret_name=into["secret_name"],
+            tags=self._tags_to_copy(tx, job),
+            job_id=job.id,
+            class_of=partial(intern_class, tx),
+            now=now,
+        )
+        job_store.put_result(tx, job, {**job.result, "created_resource": arn})
+
+    def _tags_to_copy(self, tx: sa.Connection, job: Job) -> Mapping[str, str]:
+        """Return the tags of the point, where it was asked that what is restored gets them."""
+        if not job.options.get("copy_tags"):
+            return {}
+        point = self._point(tx, job)
+        return tags_of(tx, point.account, point.region, point.arn)
 
     def _copies_of(self, job: Job, point: RecoveryPoint) -> list[CopyRequest]:
         """Return the copies that a backup's rule wants of its point."""
@@ -372,7 +405,10 @@ class Duty:
             bytes_expected=point.size_bytes,
         )
         ticket = replace(ticket, restore=work)
-        return Preparation(ticket, job.recovery_point_arn, repositories=(point.repository_id,))
+        into = {"url": target.url, "secret_name": target.secret_name, "existing_arn": target.existing_arn}
+        return Preparation(
+            ticket, job.recovery_point_arn, about={_RESTORED_INTO: into}, repositories=(point.repository_id,)
+        )
 
     def _ticket(self, tx: sa.Connection, job: Job, repository_id: str, point_id: str) -> Ticket:
         return Ticket(

@@ -1,16 +1,17 @@
 """What a restore is asked for, in the keys that clients of AWS Backup send for EFS and RDS.
 
-Key names: AWS Backup Developer Guide, "Restore an Amazon EFS file system"; Amazon RDS API Reference,
-"RestoreDBInstanceFromDBSnapshot". Keys of our own begin with `holdfast:`.
+Key names: AWS Backup Developer Guide, "Restore an Amazon EFS file system" and "Restore an RDS database"; Amazon RDS API
+Reference, "RestoreDBInstanceFromDBSnapshot". Keys of our own begin with `holdfast:`.
 """
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from holdfast.core.errors import InvalidStateError
 from holdfast.repository.entry import InvalidEntryError, refuse_bad_name
 from holdfast.source.location import Location, Scheme, location
 from holdfast.source.protocol import OptionRefusedError
@@ -22,26 +23,60 @@ ROOT_MTIME: Final = "holdfast:root-mtime"
 _NEW: Final = "newFileSystem"
 _EXISTING: Final = "file-system-id"
 _ITEMS: Final = "ItemsToRestore"
+_REQUEST: Final = "aws:backup:request-id"
+_BOOLEAN: Final = ("true", "false")
 # Accepted, because every client sends them, and without a meaning for a directory on a disk.
-_WITHOUT_MEANING: Final = frozenset(
-    {
-        "Encrypted",
-        "KmsKeyId",
-        "PerformanceMode",
-        "CreationToken",
-        "singleAzFilesystem",
-        "availabilityZoneName",
-        "aws:backup:request-id",
-    }
-)
-_KNOWN: Final = _WITHOUT_MEANING | {TARGET_URL, ROOT_MODE, ROOT_OWNER, ROOT_MTIME, _NEW, _EXISTING, _ITEMS}
+_WITHOUT_MEANING: Final = frozenset({"KmsKeyId", "CreationToken", "availabilityZoneName", _REQUEST})
+_CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
+    _NEW: _BOOLEAN,
+    "Encrypted": _BOOLEAN,
+    "singleAzFilesystem": _BOOLEAN,
+    "PerformanceMode": ("generalPurpose", "maxIO"),
+}
+_KNOWN: Final = _WITHOUT_MEANING | {*_CHOICES, TARGET_URL, ROOT_MODE, ROOT_OWNER, ROOT_MTIME, _EXISTING, _ITEMS}
 MISSING_ROLES: Final = "createMissingRoles"
 LOCALE: Final = "holdfast:locale"
 SECRET_KEY: Final = "holdfast:secret-name"  # noqa: S105 - the key of a name
-_DATABASE_KEYS: Final = (TARGET_URL, SECRET_KEY, LOCALE, MISSING_ROLES, "aws:backup:request-id", "vpcId")
+_IDENTIFIER_KEY: Final = "DBInstanceIdentifier"
+_LATEST: Final = "UseLatestRestorableTime"
+# Most describe a machine, and there is none to make here.
+_DATABASE_WITHOUT_MEANING: Final = re.findall(
+    r"\w+",
+    """
+    AllocatedStorage AutoMinorVersionUpgrade AvailabilityZone BackupRetentionPeriod BackupTarget
+    CACertificateIdentifier CopyTagsToSnapshot CustomIamInstanceProfile DBInstanceClass DBName DBParameterGroupName
+    DBSnapshotIdentifier DBSubnetGroupName DedicatedLogVolume DeletionProtection Domain DomainAuthSecretArn
+    DomainDnsIps DomainFqdn DomainIAMRoleName DomainOu EnableCloudwatchLogsExports EnableCustomerOwnedIp
+    EnableIAMDatabaseAuthentication Encrypted EngineLifecycleSupport EngineVersion Iops KmsKeyId LicenseModel
+    MaxAllocatedStorage MultiAZ NetworkType OptionGroupName Port PreferredBackupWindow ProcessorFeatures
+    PubliclyAccessible StorageThroughput StorageType UseDefaultProcessorFeatures VpcSecurityGroupIds vpcId
+    """,
+)
+_DATABASE_CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
+    MISSING_ROLES: _BOOLEAN,
+    _LATEST: _BOOLEAN,
+    "Engine": ("postgres",),
+}
+_DATABASE_KNOWN: Final = frozenset(_DATABASE_WITHOUT_MEANING) | {
+    *_DATABASE_CHOICES,
+    _REQUEST,
+    TARGET_URL,
+    SECRET_KEY,
+    LOCALE,
+    _IDENTIFIER_KEY,
+    "RestoreTime",
+}
 _IDENTIFIER: Final = re.compile(r"[^\x00-\x1f/]{1,63}")
 _MOST_ITEMS: Final = 5
 _MOST_BYTES: Final = 200_000
+
+
+class OptionMissingError(OptionRefusedError):
+    """A restore's metadata lacks a key without which nobody knows where the restore shall go."""
+
+
+class NotRestoredError(InvalidStateError):
+    """Recovery points of this type are not restored by this release."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +100,13 @@ def file_restore(metadata: Mapping[str, str]) -> FileRestore:
     Raises:
         OptionRefusedError: a key is unknown, a value makes no sense, or it is not clear where the restore shall go.
     """
-    unknown = sorted(set(metadata) - _KNOWN)
-    if unknown:
-        raise OptionRefusedError(f"{unknown[0]!r} is no key of an EFS restore; known keys: {', '.join(sorted(_KNOWN))}")
-    if sum(len(key) + len(value) for key, value in metadata.items()) > _MOST_BYTES:
-        raise OptionRefusedError(f"the metadata of a restore has at most {_MOST_BYTES} characters")
+    _refuse_keys("EFS", metadata, _KNOWN, _CHOICES)
     url = metadata.get(TARGET_URL)
     new = metadata.get(_NEW, "true" if url is not None else "false").lower()
-    if new not in ("true", "false"):
-        raise OptionRefusedError(f"newFileSystem is true or false, not {metadata[_NEW]!r}")
     items = _items(metadata.get(_ITEMS))
     if new == "true":
         if url is None:
-            raise OptionRefusedError(
+            raise OptionMissingError(
                 f"a restore to a new file system needs {TARGET_URL}, the URL of a directory that does not exist yet, "
                 "in a place that a site grant allows to restore into, such as file:///srv/restored/www"
             )
@@ -88,7 +117,7 @@ def file_restore(metadata: Mapping[str, str]) -> FileRestore:
     if url is not None:
         raise OptionRefusedError(f"{TARGET_URL} goes with newFileSystem true; leave one of the two out")
     if not metadata.get(_EXISTING):
-        raise OptionRefusedError(
+        raise OptionMissingError(
             "a restore needs file-system-id, the file system below which a new directory is made, "
             f"or newFileSystem true and {TARGET_URL}"
         )
@@ -121,26 +150,65 @@ def database_restore(metadata: Mapping[str, str]) -> DatabaseRestore:
     Raises:
         OptionRefusedError: a key is unknown, a value makes no sense, or the new database has no name.
     """
-    # Keys that begin with a capital are the service's own; most describe a machine, and there is none to make here.
-    unknown = sorted(key for key in metadata if not key[:1].isupper() and key not in _DATABASE_KEYS)
-    if unknown:
-        raise OptionRefusedError(f"{unknown[0]!r} is no key of an RDS restore; own keys: {', '.join(_DATABASE_KEYS)}")
-    if metadata.get("RestoreTime") or metadata.get("UseLatestRestorableTime", "false").lower() == "true":
+    _refuse_keys("RDS", metadata, _DATABASE_KNOWN, _DATABASE_CHOICES)
+    if metadata.get("RestoreTime") or metadata.get(_LATEST, "false").lower() == "true":
         raise OptionRefusedError(
             "this recovery point is one instant; leave RestoreTime and UseLatestRestorableTime out"
         )
     create = metadata.get(MISSING_ROLES, "false").lower()
-    if create not in ("true", "false"):
-        raise OptionRefusedError(f"{MISSING_ROLES} is true or false, not {metadata[MISSING_ROLES]!r}")
-    url, identifier = metadata.get(TARGET_URL), metadata.get("DBInstanceIdentifier", "")
+    url, identifier = metadata.get(TARGET_URL), metadata.get(_IDENTIFIER_KEY, "")
     target = None if url is None else location(url)
     if target is not None and (target.scheme is not Scheme.POSTGRESQL or not target.path):
         raise OptionRefusedError(f"{TARGET_URL} names a database, as in postgresql://db.internal/shop_restored")
+    if target is None and not identifier:
+        raise OptionMissingError(
+            f"a restore needs {_IDENTIFIER_KEY}, the new database's name on the same server, or {TARGET_URL}"
+        )
     if target is None and not _IDENTIFIER.fullmatch(identifier):
         raise OptionRefusedError(
-            f"a restore needs DBInstanceIdentifier, the new database's name on the same server, or {TARGET_URL}"
+            f"{_IDENTIFIER_KEY} is a database's name of 1 to 63 characters without slashes, not {identifier!r}"
         )
     return DatabaseRestore(target, identifier, create == "true", metadata.get(SECRET_KEY), metadata.get(LOCALE))
+
+
+RESTORED_TYPES: Final[Mapping[str, Callable[[Mapping[str, str]], FileRestore | DatabaseRestore]]] = {
+    "EFS": file_restore,
+    "RDS": database_restore,
+}
+"""The types whose recovery points are restored, each with what reads the metadata of such a restore."""
+
+
+def refuse_bad_restore(type_name: str, metadata: Mapping[str, str]) -> None:
+    """Refuse metadata that no later change in the world could make good.
+
+    Raises:
+        NotRestoredError: recovery points of this type are not restored.
+        OptionMissingError: it does not say where the restore shall go.
+        OptionRefusedError: a key is unknown, or a value makes no sense; the text names the key.
+    """
+    read = RESTORED_TYPES.get(type_name)
+    if read is None:
+        raise NotRestoredError(
+            f"recovery points of type {type_name} are not restored by this release; "
+            f"those of {' and '.join(RESTORED_TYPES)} are"
+        )
+    read(metadata)
+
+
+def _refuse_keys(
+    type_name: str, metadata: Mapping[str, str], known: frozenset[str], choices: Mapping[str, tuple[str, ...]]
+) -> None:
+    unknown = sorted(set(metadata) - known)
+    if unknown:
+        raise OptionRefusedError(
+            f"{unknown[0]!r} is no key of a restore of type {type_name}; known keys: {', '.join(sorted(known))}"
+        )
+    if sum(len(key) + len(value) for key, value in metadata.items()) > _MOST_BYTES:
+        raise OptionRefusedError(f"the metadata of a restore has at most {_MOST_BYTES} characters")
+    for key, allowed in choices.items():
+        value = metadata.get(key)
+        if value is not None and value not in allowed and not (allowed == _BOOLEAN and value.lower() in _BOOLEAN):
+            raise OptionRefusedError(f"{key} is {' or '.join(allowed)}, not {value!r}")
 
 
 def directory_name(at: datetime) -> bytes:

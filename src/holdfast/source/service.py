@@ -1,8 +1,10 @@
 """Registering what can be backed up, granting places to accounts, and keeping the secrets of connectors."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -34,10 +36,11 @@ from holdfast.source.model import (
     refuse_unreadable,
 )
 from holdfast.source.protocol import SourceSecret
-from holdfast.source.restore_metadata import SECRET_KEY, database_restore, file_restore
+from holdfast.source.restore_metadata import SECRET_KEY, database_restore, file_restore, refuse_bad_restore
 
 RESOURCE_CHANGED: Final = "ResourceChanged"
 _SEAL: Final = "source secret"
+_LONGEST_NAME: Final = 128
 WEB_PORTS: Final = {"https": 443, "http": 80}
 """Secrets of these schemes sign what is sent to a receiver of events."""
 
@@ -78,6 +81,9 @@ class RestorePlace:
 
     url: str
     secret: SourceSecret | None
+    secret_name: str | None = None
+    existing_arn: str | None = None
+    """The resource that is restored into; None where the restore makes one."""
 
 
 def put_resource(
@@ -180,6 +186,61 @@ def put_resource(
         now=now,
     )
     return get_resource_by_name(tx, account, region, wanted.name)
+
+
+def register_restored(
+    tx: sa.Connection,
+    account: str,
+    region: str,
+    *,
+    type_name: str,
+    url: str,
+    site: str,
+    secret_name: str | None,
+    tags: Mapping[str, str],
+    job_id: str,
+    class_of: ClassOf,
+    now: datetime,
+) -> str | None:
+    """Register what a restore has made, so that it can itself be backed up; return its ARN.
+
+    It is named after its directory or database, with the job's id where that name is taken; what is registered at that
+    place already stays as it is. None if the place has become another account's meanwhile.
+    """
+    made = location(url)
+    store.lock_site(tx, site)
+    known = store.find_by_place(tx, account, region, site, made)
+    if known is not None:
+        return known.arn
+    if store.foreign_overlap(tx, account, site, made) is not None:
+        return None
+    last = made.path[-1].decode(errors="replace") if made.path else type_name
+    name = re.sub(r"[^A-Za-z0-9_.-]", "-", last)[:_LONGEST_NAME]
+    derive = partial(
+        derived_arn, type_name, account=account, region=region, partition=partition_of(region), site=site, place=made
+    )
+    formerly = store.find_by_arn(tx, account, region, derive(name=name))
+    if store.find_by_name(tx, account, region, name) is not None or (formerly is not None and formerly[1]):
+        name = f"{name[: _LONGEST_NAME - len(job_id) - 1]}-{job_id}"
+        formerly = store.find_by_arn(tx, account, region, derive(name=name))
+    arn = derive(name=name)
+    publish(tx, RESOURCE_CHANGED, {"account": account, "region": region, "arn": arn}, at=now)
+    store.write_resource(
+        tx,
+        known=None if formerly is None else formerly[0],
+        account=account,
+        region=region,
+        arn=arn,
+        type_name=type_name,
+        name=name,
+        source_url=made.url,
+        place=made,
+        site=site,
+        secret_name=secret_name,
+        class_id=class_of(type_name, region, tags),
+        now=now,
+    )
+    return arn
 
 
 def _is_as_wanted(known: Resource, wanted: Registration, source: Location, tags: Mapping[str, str]) -> bool:
@@ -490,18 +551,21 @@ def restore_place(
 
     Raises:
         InvalidInputError: the metadata does not say where, or makes no sense.
+        NotRestoredError: recovery points of this type are not restored.
         InvalidResourceError: the secret is not for the server that is restored to.
         LocationTakenError: the place belongs to another account.
         UnknownResourceError: it names a file system, or came from a database server, that is not registered any more.
     """
+    refuse_bad_restore(type_name, metadata)
     if type_name == "EFS":
         asked = file_restore(metadata)
-        target = asked.target
+        target, arn = asked.target, None
         if target is None:
-            arn = f"{resource_arn.rpartition(':file-system/')[0]}:file-system/{asked.file_system_id}"
+            # Of this account, wherever the recovery point was copied from.
+            arn = f"arn:{partition_of(region)}:elasticfilesystem:{region}:{account}:file-system/{asked.file_system_id}"
             target = location(get_resource(tx, account, region, arn).source_url)
         _refuse_foreign(tx, account, site, target)
-        return RestorePlace(target.url, None)
+        return RestorePlace(target.url, None, existing_arn=arn)
     wanted = database_restore(metadata)
     original = find_resource(tx, account, region, resource_arn)
     if wanted.target is not None:
@@ -516,7 +580,8 @@ def restore_place(
             f"as {SECRET_KEY}"
         )
     # Checked against the server that is restored to: a restore must not carry a password to another one.
-    return RestorePlace(target.url, _opened(root_key, _fitting_secret(tx, account, region, name, target, site)))
+    secret = _opened(root_key, _fitting_secret(tx, account, region, name, target, site))
+    return RestorePlace(target.url, secret, name)
 
 
 def _refuse_member(tx: sa.Connection, account: str) -> None:

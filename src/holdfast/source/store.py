@@ -24,6 +24,10 @@ _LIST = text(f"""{_RESOURCE}
      WHERE r.account = :account AND r.region = :region AND r.deleted_at IS NULL AND r.name > :after
        AND (:type = '' OR r.type = :type)
      ORDER BY r.name LIMIT :limit""")
+_AT_PLACE = text(f"""{_RESOURCE}
+     WHERE r.account = :account AND r.region = :region AND r.site = :site AND r.location = :location
+       AND r.deleted_at IS NULL
+     ORDER BY r.id LIMIT 1""")
 _LOCK_SITE = text("SELECT pg_advisory_xact_lock(hashtextextended(:site, 0))")
 _OVERLAP = text("""
     SELECT account, location FROM resource
@@ -115,6 +119,13 @@ def find_by_arn(tx: sa.Connection, account: str, region: str, arn: str) -> tuple
     """Return the resource with this ARN, and whether it is registered now (not only formerly)."""
     row = tx.execute(_BY_ARN, {"account": account, "region": region, "arn": arn}).one_or_none()
     return None if row is None else (_resource(row), row.deleted_at is None)
+
+
+def find_by_place(tx: sa.Connection, account: str, region: str, site: str, place: Location) -> Resource | None:
+    """Return the resource of an account that is this very place."""
+    where = {"account": account, "region": region, "site": site, "location": place.key}
+    row = tx.execute(_AT_PLACE, where).one_or_none()
+    return None if row is None else _resource(row)
 
 
 def list_resources(

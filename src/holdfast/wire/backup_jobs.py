@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
 
+from holdfast.access.backup_role import why_role_cannot
+from holdfast.core.errors import InvalidInputError
 from holdfast.job import service
 from holdfast.job.model import BackupRequest, Job, Kind, RestoreRequest, State, Subject
 from holdfast.job.origin import created_by
@@ -12,6 +14,7 @@ from holdfast.organization.service.tree import placement_of
 from holdfast.plan.model.lifecycle import refuse_bad_lifecycle
 from holdfast.recovery.model import point_id_of
 from holdfast.recovery.service import arn_for, get_point
+from holdfast.source.restore_metadata import refuse_bad_restore
 from holdfast.source.service import get_resource
 from holdfast.vault.service import get_vault
 from holdfast.wire.backup_points import lifecycle_from_wire
@@ -32,6 +35,14 @@ STATE_NAMES: Final[Mapping[Kind, Mapping[State, str]]] = {
     },
 }
 """What AWS's states of copies and restores are called that have no state of that name."""
+
+
+class WrongTypeError(InvalidInputError):
+    """A restore names another resource type than its recovery point has."""
+
+
+class RoleRefusedError(InvalidInputError):
+    """The backup service may not act as this role."""
 
 
 def state_name(job: Job) -> str:
@@ -93,9 +104,16 @@ def start_backup_job(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
 
 
 def start_restore_job(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
-    """Restore one recovery point."""
+    """Restore one recovery point; what no later change could mend is refused at once, the rest when the job runs."""
     account = call.caller.account
     point = get_point(call.tx, account, call.region, shape["RecoveryPointArn"])
+    wanted_type = shape.get("ResourceType", point.resource_type)
+    refuse_bad_restore(wanted_type, shape["Metadata"])
+    if wanted_type != point.resource_type:
+        raise WrongTypeError(f"ResourceType {wanted_type} is not that of {point.arn}, which is {point.resource_type}")
+    role = shape.get("IamRoleArn", point.role_arn)
+    if why_role_cannot(call.tx, role, ()) is not None:
+        raise RoleRefusedError(f"IAM Role {role} cannot be assumed by AWS Backup")
     placement = placement_of(call.tx, account)
     request = RestoreRequest(
         subject=Subject(
@@ -105,7 +123,7 @@ def start_restore_job(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
             resource_type=point.resource_type,
             resource_name=point.resource_name,
             site=call.instance.settings.site_for(call.region),
-            role_arn=shape.get("IamRoleArn", point.role_arn),
+            role_arn=role,
             vault_name=point.vault_name,
             vault_arn=point.vault_arn,
             organization_id=None if placement is None else placement.organization_id,

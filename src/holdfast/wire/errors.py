@@ -39,6 +39,7 @@ from holdfast.policy import errors as policy
 from holdfast.policy.model.document import MalformedPolicyError as MalformedOrganizationPolicyError
 from holdfast.recovery.hold import HoldReleasedError
 from holdfast.recovery.model import PointBusyError
+from holdfast.source.restore_metadata import OptionMissingError
 from holdfast.vault.ledger import CatalogueBehindError
 from holdfast.vault.model import VaultExistsError
 from holdfast.wire.attempts import TooManyAttemptsError
@@ -120,6 +121,10 @@ CODES: dict[type[Exception], dict[str, Code]] = {
         EVERYWHERE: Code("LimitExceededException"),
         "iam": Code("LimitExceeded"),
         "organizations": Code("ConstraintViolationException"),
+    },
+    OptionMissingError: {
+        EVERYWHERE: Code("ValidationException"),
+        "backup": Code("MissingParameterValueException"),
     },
     PointBusyError: {EVERYWHERE: Code("InvalidResourceStateException")},
     HoldReleasedError: {EVERYWHERE: Code("InvalidResourceStateException")},
