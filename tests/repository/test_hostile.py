@@ -10,7 +10,7 @@ from tests.repository.builders import a_directory, a_file, a_repository
 from tests.repository.conftest import NOON
 
 from holdfast.repository.entry import BytesContent, Entry, Kind, Metadata, Problem
-from holdfast.repository.filetree import WalkRules, walk_tree
+from holdfast.repository.filetree import walk_tree
 from holdfast.repository.pack import BlobKind
 from holdfast.repository.repository import Repository
 from holdfast.repository.restore import Existing
@@ -191,21 +191,17 @@ def test_a_file_swapped_for_a_link_between_look_and_open_is_not_followed(source:
     first = a_repository().write(walk_tree(source), at=NOON)
     assert first.problems == ()
 
-    def exclude(path: tuple[bytes, ...]) -> bool:
-        return False
+    walk = walk_tree(source)
+    real = os.open
 
-    walk = walk_tree(source, rules=WalkRules(exclude=exclude))
-    real = os.stat
-
-    def stat_then_swap(path: object, **more: object) -> os.stat_result:
-        found = real(path, **more)  # type: ignore[arg-type] # handed through
+    def swap_then_open(path: bytes, flags: int, **more: int) -> int:
         if path == b"f":
             (source / "f").unlink()
             (source / "f").symlink_to(tmp_path / "secret")
-        return found
+        return real(path, flags, **more)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(os, "stat", stat_then_swap)
+        patched.setattr(os, "open", swap_then_open)
         items = list(walk)
     assert [type(item) for item in items] == [Problem]
 

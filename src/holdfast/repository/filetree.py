@@ -7,7 +7,8 @@ import os
 import pwd
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 
 from holdfast.repository.entry import (
@@ -86,7 +87,7 @@ class _Level:
 
     path: tuple[bytes, ...]
     descriptor: int
-    names: Iterator[bytes]
+    names: "Iterator[tuple[bytes, os.DirEntry[str]]]"
     problems: list[Problem] = field(default_factory=list)
     content: "_FileContent | None" = None
 
@@ -105,16 +106,17 @@ class _Walk:
                 level = levels[-1]
                 while level.problems:
                     yield level.problems.pop()
-                name = next(level.names, None)
-                if name is None:
+                item = next(level.names, None)
+                if item is None:
                     levels.pop()
                     if levels:
                         os.close(level.descriptor)
                     continue
+                name, listed = item
                 path = (*level.path, name)
                 if self._rules.exclude is not None and self._rules.exclude(path):
                     continue
-                entry = self._entry(path, level, name)
+                entry = self._entry(path, level, name, listed)
                 while level.problems:
                     yield level.problems.pop()
                 if entry is None:
@@ -142,19 +144,23 @@ class _Walk:
                 os.close(level.descriptor)
 
     @staticmethod
-    def _names(path: tuple[bytes, ...], descriptor: int, problems: list[Problem] | None = None) -> Iterator[bytes]:
+    def _names(
+        path: tuple[bytes, ...], descriptor: int, problems: list[Problem] | None = None
+    ) -> "Iterator[tuple[bytes, os.DirEntry[str]]]":
+        """Yield what a directory holds, in the byte order of the names."""
         try:
-            return iter(sorted(os.fsencode(name) for name in os.listdir(descriptor)))
+            with os.scandir(descriptor) as found:
+                return iter(sorted(((os.fsencode(item.name), item) for item in found), key=itemgetter(0)))
         except OSError as error:
             if problems is None:
                 raise UnreadableError(f"the directory cannot be listed: {error.strerror}") from error
             problems.append(Problem(path, f"unreadable: {error.strerror}"))
             return iter(())
 
-    def _entry(self, path: tuple[bytes, ...], level: "_Level", name: bytes) -> Entry | None:
+    def _entry(self, path: tuple[bytes, ...], level: "_Level", name: bytes, listed: "os.DirEntry[str]") -> Entry | None:
         parent = level.descriptor
         try:
-            found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            found = listed.stat(follow_symlinks=False)  # below the open descriptor, as everything is
             kind = _KINDS.get(stat.S_IFMT(found.st_mode))
             if kind is None:
                 level.problems.append(Problem(path, "of a kind that cannot be stored"))
@@ -175,7 +181,7 @@ class _Walk:
             if known is not None:
                 # Whoever changes an attribute changes ctime, so these are as they were, too.
                 if known.xattrs and self._rules.xattrs:
-                    metadata = replace(metadata, xattrs=known.xattrs)
+                    metadata = metadata._replace(xattrs=known.xattrs)
                 otherwise = _FileContent(level.descriptor, name, found)
                 return Entry(path, Kind.FILE, metadata, Kept(known.content, found.st_size, otherwise, known.encoded))
         content = _FileContent(level.descriptor, name, found)

@@ -3,8 +3,8 @@
 import base64
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 import orjson
 
@@ -36,14 +36,13 @@ class BadTreeError(DamagedError):
     """A tree's JSON is not a tree."""
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """One entry as a tree holds it: content and subtree are ids of blobs."""
 
     name: bytes
     kind: Kind
     metadata: Metadata
-    content: tuple[bytes, ...] | None = field(default=None, repr=False)
+    content: tuple[bytes, ...] | None = None
     subtree: bytes | None = None
 
 

@@ -10,7 +10,7 @@ import stat
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import cast
 
 from holdfast.repository.chunk import ChunkClass
@@ -151,12 +151,12 @@ class FileSource:
                 yield item
             elif item.kind is Kind.FILE and item.content is not None:
                 self._found += 1
-                yield replace(item, content=self._proven(item.content))
+                yield item._replace(content=self._proven(item.content))
 
     def _proven(self, content: Content | Kept) -> Content | Kept:
         """Notice when the one file there is cannot be read: then the source is lost, and not one file of many."""
         if isinstance(content, Kept):
-            return replace(content, otherwise=_Proven(content.otherwise, self._lose))
+            return content._replace(otherwise=_Proven(content.otherwise, self._lose))
         return _Proven(content, self._lose)
 
     def _lose(self, why: str) -> None:
