@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from tests.repository.weed import Weed, running_weed
 
 from holdfast.repository.repository import Repository
 from holdfast.repository.storage import LocalStorage
@@ -22,6 +23,7 @@ class Restic:
 
     def __init__(self, repository: Path, cache: Path) -> None:
         self.repository = repository
+        self._cache = cache
         self._environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(cache),
@@ -30,6 +32,12 @@ class Restic:
             "RESTIC_PASSWORD": PASSWORD,
             "RESTIC_CACHE_DIR": str(cache),
         }
+
+    def at(self, url: str, **environment: str) -> "Restic":
+        """Return the same restic for a repository elsewhere."""
+        other = Restic(self.repository, self._cache)
+        other._environment |= {"RESTIC_REPOSITORY": url, **environment}
+        return other
 
     def run(self, *arguments: str, cwd: Path | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run restic; fail with its own words if it fails and `check` is set."""
@@ -51,6 +59,14 @@ def restic(tmp_path: Path) -> Restic:
     cache = tmp_path / "restic-cache"
     cache.mkdir()
     return Restic(tmp_path / "repository", cache)
+
+
+@pytest.fixture(scope="session")
+def weed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weed]:
+    """A real S3 server with one bucket, `vault`."""
+    with running_weed(tmp_path_factory.mktemp("weed")) as running:
+        running.client().create_bucket(Bucket="vault")
+        yield running
 
 
 @pytest.fixture

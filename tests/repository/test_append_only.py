@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 from tests.repository.builders import a_file, a_repository
 from tests.repository.conftest import NOON, PASSWORD
-from tests.repository.weed import ADMIN, READER, SECRET, WRITER, Weed, running_weed
+from tests.repository.weed import ADMIN, READER, SECRET, WRITER, Weed
 
 from holdfast.core.clock import SystemMachineTime
 from holdfast.core.ids import new_uuid
@@ -23,11 +22,11 @@ from holdfast.repository.storage import AlreadyStoredError, MemoryStorage, Stora
 
 
 @pytest.fixture(scope="module")
-def weed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weed]:
-    with running_weed(tmp_path_factory.mktemp("weed")) as running:
-        running.client().create_bucket(Bucket="plain")
-        running.client().create_bucket(Bucket="locked", ObjectLockEnabledForBucket=True)
-        yield running
+def weed(weed: Weed) -> Weed:
+    """The server, with two more buckets."""
+    weed.client().create_bucket(Bucket="plain")
+    weed.client().create_bucket(Bucket="locked", ObjectLockEnabledForBucket=True)
+    return weed
 
 
 def storage_of(weed: Weed, user: str, bucket: str, prefix: str) -> ObjectStorage:

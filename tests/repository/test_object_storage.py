@@ -1,14 +1,13 @@
 """Repositories in a bucket, on a real S3 server."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.repository.builders import a_directory, a_file, a_repository
 from tests.repository.conftest import NOON, PASSWORD, Restic
 from tests.repository.storage_contract import StorageContract
-from tests.repository.weed import ADMIN, READER, SECRET, Weed, running_weed
+from tests.repository.weed import ADMIN, READER, SECRET, Weed
 
 from holdfast.core.ids import new_uuid
 from holdfast.repository.check import Depth
@@ -26,13 +25,6 @@ from holdfast.repository.storage import (
     open_storage,
 )
 from holdfast.repository.sweep import SweepRules
-
-
-@pytest.fixture(scope="module")
-def weed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weed]:
-    with running_weed(tmp_path_factory.mktemp("weed")) as running:
-        running.client().create_bucket(Bucket="vault")
-        yield running
 
 
 def access(weed: Weed, user: str = ADMIN) -> S3Access:

@@ -68,11 +68,12 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         _say("interrupted")
         return INTERRUPTED
+    except NoRepositoryError as error:
+        _say(f"error: {error}; `init` makes one")
+        return NO_REPOSITORY
     except HoldfastError as error:
         _say(f"error: {error}")
         match error:
-            case NoRepositoryError():
-                return NO_REPOSITORY
             case RepositoryLockedError():
                 return LOCKED
             case WrongPasswordError():

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -12,6 +13,7 @@ import obstore
 from obstore import exceptions
 from obstore import store as stores
 
+from holdfast.core.errors import HoldfastError
 from holdfast.repository.cipher import Buffer
 from holdfast.repository.storage import (
     AlreadyStoredError,
@@ -24,6 +26,8 @@ from holdfast.repository.storage import (
 )
 
 _LIST_AT_ONCE = 1000
+_METADATA_HOSTS = ("169.254.169.254", "metadata.google.internal")
+_ENDPOINT = re.compile(r"https?://[^/\s]+")
 _RETRY: Any = {"max_retries": 5, "retry_timeout": timedelta(minutes=3)}
 _CLIENT: Any = {"timeout": timedelta(minutes=5), "connect_timeout": timedelta(seconds=20)}
 
@@ -42,10 +46,11 @@ class S3Access:
 class ObjectStorage:
     """Storage in a bucket, below a prefix. A put is one request, so it is whole and durable when it is answered."""
 
-    def __init__(self, store: Any, where: str) -> None:
-        """Use an obstore store; `where` is how errors call it."""
+    def __init__(self, store: Any, where: str, credentials: str = "") -> None:
+        """Use an obstore store; `where` is how errors call it, and `credentials` where those come from."""
         self._store = store
         self._where = where
+        self._denied = "access denied" + (f"; credentials are taken from {credentials}" if credentials else "")
 
     def put(self, name: str, *pieces: Buffer, new: bool = False) -> None:
         """Store the pieces under `name`."""
@@ -98,13 +103,31 @@ class ObjectStorage:
         try:
             yield
         except FileNotFoundError as error:
+            if "NoSuchBucket" in str(error) or "ContainerNotFound" in str(error):
+                raise self._no_bucket(what) from error
             raise NotStoredError(f"{what} in {self._where}: there is no such file") from error
         except (exceptions.AlreadyExistsError, exceptions.PreconditionError) as error:
             raise AlreadyStoredError(f"{what} in {self._where}: there is one already") from error
         except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError) as error:
-            raise StorageDeniedError(f"{what} in {self._where}: access denied") from error
+            raise StorageDeniedError(f"{what} in {self._where}: {self._denied}") from error
         except (exceptions.BaseError, OSError) as error:
-            raise StorageFailedError(f"{what} in {self._where}: {_first_line(error)}") from error
+            raise self._failure(what, str(error)) from error
+
+    def _failure(self, what: str, said: str) -> HoldfastError:
+        """Return what the library means that has no class for it; listings have none at all."""
+        if "404 Not Found" in said:
+            return self._no_bucket(what)
+        # Without credentials the library asks a cloud machine's own metadata service for some.
+        if any(sign in said for sign in ("401 Unauthorized", "403 Forbidden", *_METADATA_HOSTS)):
+            return StorageDeniedError(f"{what} in {self._where}: {self._denied}")
+        asked = _ENDPOINT.search(said)
+        if asked is not None and "error sending request" in said:
+            return StorageFailedError(f"{what} in {self._where}: {asked[0]} does not answer")
+        return StorageFailedError(f"{what} in {self._where}: {_first_line(said)}")
+
+    def _no_bucket(self, what: str) -> StorageFailedError:
+        bucket = urlsplit(self._where).netloc
+        return StorageFailedError(f"{what} in {self._where}: there is no bucket {bucket}; make it first")
 
 
 def s3_storage(bucket: str, prefix: str = "", access: S3Access = S3Access()) -> ObjectStorage:
@@ -120,7 +143,8 @@ def s3_storage(bucket: str, prefix: str = "", access: S3Access = S3Access()) -> 
     config: Any = {"disable_bulk_delete": True} | {key: value for key, value in given.items() if value}
     client: Any = _CLIENT | {"allow_http": given["endpoint"].startswith("http://")}
     store = stores.S3Store(bucket, prefix=prefix or None, config=config, client_options=client, retry_config=_RETRY)
-    return ObjectStorage(store, f"s3://{bucket}/{prefix}".rstrip("/"))
+    from_environment = "" if access.access_key else "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    return ObjectStorage(store, f"s3://{bucket}/{prefix}".rstrip("/"), from_environment)
 
 
 def object_storage(url: str) -> ObjectStorage:
@@ -138,15 +162,16 @@ def object_storage(url: str) -> ObjectStorage:
         case "s3":
             return s3_storage(parts.netloc, prefix)
         case "gs":
-            return ObjectStorage(stores.GCSStore(parts.netloc, **where), url)
+            return ObjectStorage(stores.GCSStore(parts.netloc, **where), url, "GOOGLE_APPLICATION_CREDENTIALS")
         case "az":
             endpoint = os.environ.get("AZURE_STORAGE_ENDPOINT", "")
             where["client_options"] = _CLIENT | {"allow_http": endpoint.startswith("http://")}
-            return ObjectStorage(stores.AzureStore(parts.netloc, **where), url)
+            credentials = "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY"
+            return ObjectStorage(stores.AzureStore(parts.netloc, **where), url, credentials)
         case _:
             raise InvalidStorageUrlError(f"{parts.scheme}:// is no storage; use a path, s3://, gs:// or az://")
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+def _first_line(said: str) -> str:
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return lines[0] if lines else "it failed without a word"
