@@ -2,7 +2,8 @@
 
 import struct
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -62,6 +63,18 @@ class Index:
         for kind, blob_id, offset, length, raw_length in blobs:
             self._places[kind].setdefault(blob_id, _PLACE.pack(number, offset, length, raw_length))
 
+    def add_encoded(self, pack_id: bytes, blobs: Iterable[dict[str, Any]]) -> None:
+        """Take over what a pack holds, as an index file names it.
+
+        Raises:
+            KeyError, TypeError, ValueError, AttributeError, struct.error: an index file names nothing so.
+        """
+        number = len(self._packs)
+        self._packs.append(pack_id)
+        for blob in blobs:
+            place = _PLACE.pack(number, blob["offset"], blob["length"], blob.get("uncompressed_length", 0))
+            self._places[_KINDS[blob["type"]]].setdefault(_id(blob["id"]), place)
+
 
 def encode_index(packs: Iterable[tuple[bytes, Sequence[PackedBlob]]]) -> bytes:
     """Return the JSON of an index file."""
@@ -110,24 +123,33 @@ def read_index(storage: Storage, box: Box, name: str) -> Iterator[tuple[bytes, l
         FileBrokenError: the file is damaged, or not an index.
         NotStoredError: there is none.
     """
-    value = get_json(storage, box, "index", name)
-    try:
-        for pack in value["packs"] or ():  # type: ignore[index] # what has another shape ends below
+    with _broken_unless_index(name):
+        for pack_id, encoded in _encoded_packs(storage, box, name):
             blobs = [
                 PackedBlob(
                     _KINDS[blob["type"]],
-                    bytes.fromhex(blob["id"]),
+                    _id(blob["id"]),
                     blob["offset"],
                     blob["length"],
                     blob.get("uncompressed_length", 0),
                 )
-                for blob in pack["blobs"] or ()
+                for blob in encoded
             ]
-            for _, blob_id, offset, length, raw_length in blobs:
+            for _, _, offset, length, raw_length in blobs:
                 _PLACE.pack(0, offset, length, raw_length)
-                if len(blob_id) != ID_BYTES:
-                    raise ValueError(f"{blob_id.hex()} is not an id")  # noqa: TRY301 - told with the file's name
-            yield _id(pack["id"]), blobs
+            yield pack_id, blobs
+
+
+def _encoded_packs(storage: Storage, box: Box, name: str) -> Iterator[tuple[bytes, list[dict[str, Any]]]]:
+    value: Any = get_json(storage, box, "index", name)
+    for pack in value["packs"] or ():
+        yield _id(pack["id"]), pack["blobs"] or []
+
+
+@contextmanager
+def _broken_unless_index(name: str) -> Iterator[None]:
+    try:
+        yield
     except (KeyError, TypeError, ValueError, AttributeError, struct.error) as error:
         raise FileBrokenError(f"the index file {name} is not an index: {error}") from error
 
@@ -141,9 +163,10 @@ def load_index(storage: Storage, box: Box, *, without: Collection[bytes] = ()) -
     index = Index()
     for name in index_files(storage):
         try:
-            for pack_id, blobs in read_index(storage, box, name):
-                if pack_id not in without:
-                    index.add(pack_id, blobs)
+            with _broken_unless_index(name):
+                for pack_id, blobs in _encoded_packs(storage, box, name):
+                    if pack_id not in without:
+                        index.add_encoded(pack_id, blobs)
         except NotStoredError:
             continue  # replaced by another since it was listed, which the caller's lock rules out for what matters
     return index
