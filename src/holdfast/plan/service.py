@@ -5,15 +5,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import sqlalchemy as sa
 
-from holdfast.access.tag import check_tags, clear_tags, put_tags, tags_of
+from holdfast.access.backup_role import missing_rights
+from holdfast.access.tag import check_tags, clear_tags, put_tags
 from holdfast.core.arn import partition_of
 from holdfast.core.errors import (
     AlreadyExistsError,
     InvalidInputError,
+    InvalidStateError,
     LimitExceededError,
     NotFoundError,
 )
@@ -21,9 +23,11 @@ from holdfast.core.ids import new_uuid
 from holdfast.core.paging import Page, page_of
 from holdfast.database.values import from_json
 from holdfast.plan import store
+from holdfast.plan.model.assignment import MOST_SELECTIONS, InvalidSelectionError, refuse_bad_selection
 from holdfast.plan.model.body import InvalidPlanError, PlanBody, refuse_bad_body, with_rule_ids
 from holdfast.plan.model.derive import derive_plans
 from holdfast.plan.model.plan import ORGANIZATION_PREFIX, Plan, PlanSelection, plan_arn, version_id
+from holdfast.plan.model.selection import Selection
 from holdfast.plan.store import OwnPlan
 
 MOST_PLANS: Final = 300
@@ -44,8 +48,8 @@ class OrganizationPlanError(InvalidInputError):
     """A plan that comes from the organization's policies cannot be changed in the account."""
 
 
-class PlanExistsError(AlreadyExistsError):
-    """The account has the same plan in this region."""
+class PresentError(AlreadyExistsError):
+    """What should be made is there already, made by this request or by another."""
 
     def __init__(self, message: str, *, arn: str, creator_request_id: str) -> None:
         super().__init__(message)
@@ -53,8 +57,28 @@ class PlanExistsError(AlreadyExistsError):
         self.creator_request_id = creator_request_id
 
 
+class PlanExistsError(PresentError):
+    """The account has the same plan in this region."""
+
+
+class SelectionExistsError(PresentError):
+    """The plan has a selection of this name."""
+
+
 class PlanLimitError(LimitExceededError):
-    """The account has as many plans as it may."""
+    """The account has as many plans, or a plan as many selections, as it may."""
+
+
+class PlanInUseError(InvalidStateError):
+    """A plan has selections still."""
+
+
+class UnusableRoleError(InvalidInputError):
+    """The backup service cannot act as a role, or may not look for resources as it."""
+
+
+class NoSuchSelectionError(InvalidInputError):
+    """A selection that is to be deleted is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +117,12 @@ def create_plan(
         PlanLimitError: the account has 300 plans in the region.
     """
     refuse_bad_body(body)
-    if creator_request_id is not None and not _REQUEST_ID.fullmatch(creator_request_id):
-        raise InvalidPlanError("CreatorRequestId must be 1 to 50 letters, digits, '-', '_' and '.'")
+    _refuse_bad_request_id(creator_request_id)
     checked = check_tags((tags or {}).items())
     request = creator_request_id or new_uuid()
     present = store.find_own_plan_of_request(tx, account, region, request)
     if present is not None and present.body.hash == body.hash:
-        return _dated(tx, present)
+        return _dated(present)
     present = present or store.find_same_plan(tx, account, region, body)
     if present is not None:
         raise _exists(present)
@@ -146,10 +169,13 @@ def delete_plan(tx: sa.Connection, account: str, region: str, plan_id: str, *, n
     Raises:
         OrganizationPlanError: the organization made it.
         PlanNotFoundError: there is none, or it is deleted.
+        PlanInUseError: it has selections.
     """
     found = changeable(tx, account, region, plan_id, "Backup plan cannot be deleted")
+    if store.list_own_selections(tx, plan_id):
+        raise PlanInUseError("Related backup plan selections must be deleted prior to backup plan deletion")
     store.delete_own_plan(tx, plan_id, now=now)
-    dated = _dated(tx, replace(found, deleted_at=now, ends_at=now))
+    dated = _dated(replace(found, deleted_at=now, ends_at=now))
     clear_tags(tx, account, region, dated.plan.arn)
     return dated
 
@@ -181,7 +207,7 @@ def list_plans(
 ) -> Page[DatedPlan]:
     """Return plans of an account in a region by id, on request also deleted ones as they were last."""
     own = store.list_own_plans(tx, account, region, deleted=deleted, after=after, limit=limit + 1)
-    found = [_dated(tx, plan) for plan in own]
+    found = [_dated(plan) for plan in own]
     if len(found) <= limit:
         derived = _last_versions(_organizations_versions(tx, account, region, now))
         found += [
@@ -207,7 +233,7 @@ def list_versions(
     else:
         top = MOST_VERSIONS + 1 if before is None else before
         own = store.list_own_versions(tx, account, region, plan_id, before=top, limit=limit + 1)
-        numbered = [(version.number, _dated(tx, version)) for version in own]
+        numbered = [(version.number, _dated(version)) for version in own]
     if not numbered and before is None:
         raise PlanNotFoundError(f"Cannot find Backup plan with ID {plan_id}")
     page = page_of(numbered, limit, lambda each: each[0])
@@ -217,7 +243,7 @@ def list_versions(
 def get_plan(
     tx: sa.Connection, account: str, region: str, plan_id: str, *, version_id: str | None = None, now: datetime
 ) -> DatedPlan:
-    """Return one version of a plan, deleted or not; without one the latest.
+    """Return a version of a plan, deleted or not, the latest without one; of a plan of its own with today's selections.
 
     Raises:
         PlanNotFoundError: this account has no such plan in this region, or the plan never had this version.
@@ -227,7 +253,7 @@ def get_plan(
         found = next((each for each in versions[::-1] if version_id in {None, each.plan.version_id}), None)
     else:
         own = store.find_own_plan(tx, account, region, plan_id, version_id=version_id)
-        found = None if own is None else _dated(tx, own)
+        found = None if own is None else _dated(own, tuple(store.list_own_selections(tx, own.id)))
     if found is None:
         version = "" if version_id is None else f" and version {version_id}"
         raise PlanNotFoundError(f"Cannot find Backup plan with ID {plan_id}{version}")
@@ -246,16 +272,93 @@ def get_selection(plan: Plan, selection_id: str) -> PlanSelection:
     raise SelectionNotFoundError(f"Backup plan {plan.id} has no selection {selection_id}")
 
 
-def refuse_change(plan_id: str, sentence: str) -> NoReturn:
-    """Refuse to change a plan's selections; the sentences are AWS Backup's own.
+def create_selection(
+    tx: sa.Connection,
+    account: str,
+    region: str,
+    plan_id: str,
+    *,
+    name: str,
+    role_arn: str,
+    selection: Selection,
+    creator_request_id: str | None = None,
+    now: datetime,
+) -> PlanSelection:
+    """Let a plan take resources, what `selection` says being kept already; the same request makes it only once.
 
     Raises:
-        OrganizationPlanError: `plan_id` is that of a plan which comes from the organization.
-        PlanNotFoundError: it is any other.
+        OrganizationPlanError: the organization made the plan.
+        InvalidSelectionError: there is no such plan, or the selection cannot be as it was given.
+        UnusableRoleError: jobs could not act as the role.
+        SelectionExistsError: the plan has another selection of this name.
+        PlanLimitError: the plan has 100 selections.
     """
-    if plan_id.startswith(ORGANIZATION_PREFIX):
-        raise OrganizationPlanError(f"{sentence} for backup plan {plan_id} created by organizations")
-    raise PlanNotFoundError(f"Cannot find Backup plan with ID {plan_id}")
+    try:
+        plan = changeable(tx, account, region, plan_id, "Cannot create selection")
+    except PlanNotFoundError as error:
+        raise InvalidSelectionError(str(error)) from error
+    refuse_bad_selection(selection)
+    _refuse_bad_request_id(creator_request_id)
+    wanted = PlanSelection(
+        id=new_uuid(),
+        name=name,
+        role_arn=role_arn,
+        selection=selection,
+        created_at=now,
+        creator_request_id=creator_request_id or new_uuid(),
+    )
+    present = store.list_own_selections(tx, plan.id)
+    for found in present:
+        if replace(found, id=wanted.id, created_at=now) == wanted:
+            return found
+        if found.name == name or found.creator_request_id == wanted.creator_request_id:
+            raise _selection_exists(plan, found)
+    if len(present) >= MOST_SELECTIONS:
+        raise PlanLimitError(f"backup plan {plan_id} has {MOST_SELECTIONS} selections already, the most allowed")
+    _refuse_unusable_role(tx, account, role_arn)
+    if not store.add_own_selection(tx, plan.id, wanted, now=now):
+        raise _selection_exists(plan, wanted)  # another request was faster
+    return wanted
+
+
+def delete_selection(tx: sa.Connection, account: str, region: str, plan_id: str, selection_id: str) -> None:
+    """Take a selection from a plan.
+
+    Raises:
+        OrganizationPlanError: the organization made the plan.
+        PlanNotFoundError: there is no such plan.
+        NoSuchSelectionError: the plan has none with this id.
+    """
+    plan = changeable(tx, account, region, plan_id, "Cannot delete selection")
+    if not store.delete_own_selection(tx, plan.id, selection_id):
+        raise NoSuchSelectionError(f"Cannot find backup selection with ID {selection_id} in backup plan {plan_id}")
+
+
+def list_selections(plan: Plan, *, after: str, limit: int) -> Page[PlanSelection]:
+    """Return selections of a plan by id."""
+    found = sorted((each for each in plan.selections if each.id > after), key=lambda each: each.id)
+    return page_of(found[: limit + 1], limit, lambda each: each.id)
+
+
+def _refuse_unusable_role(tx: sa.Connection, account: str, role_arn: str) -> None:
+    # Clients look for these words of AWS Backup, and try again when a role is very new.
+    for why in missing_rights(tx, role_arn, (), account):
+        raise UnusableRoleError(f"IAM Role {role_arn} cannot be assumed by AWS Backup. {why}")
+    for why in missing_rights(tx, role_arn, [("tag:GetResources", "*")], account):
+        raise UnusableRoleError(f"IAM Role {role_arn} is not authorized to call tag:GetResources. {why}")
+
+
+def _refuse_bad_request_id(request_id: str | None) -> None:
+    if request_id is not None and not _REQUEST_ID.fullmatch(request_id):
+        raise InvalidPlanError("CreatorRequestId must be 1 to 50 letters, digits, '-', '_' and '.'")
+
+
+def _selection_exists(plan: OwnPlan, present: PlanSelection) -> SelectionExistsError:
+    return SelectionExistsError(
+        f"Backup selection {present.name} already exists in backup plan {plan.id}: {present.id}",
+        arn=_arn(plan),
+        creator_request_id=present.creator_request_id or "",
+    )
 
 
 def own_plan_at(tx: sa.Connection, account: str, region: str, arn: str) -> OwnPlan | None:
@@ -269,17 +372,15 @@ def _arn(own: OwnPlan) -> str:
     return plan_arn(partition_of(own.region), own.region, own.account, own.id)
 
 
-def _dated(tx: sa.Connection, own: OwnPlan) -> DatedPlan:
-    arn = _arn(own)
+def _dated(own: OwnPlan, selections: tuple[PlanSelection, ...] = ()) -> DatedPlan:
     plan = Plan(
         id=own.id,
-        arn=arn,
+        arn=_arn(own),
         name=own.body.name,
         version_id=own.version_id,
         rules=own.body.rules,
-        selections=(),
+        selections=selections,
         advanced_settings=own.body.advanced_settings,
-        tags=tags_of(tx, own.account, own.region, arn),
     )
     return DatedPlan(
         plan,

@@ -9,6 +9,8 @@ from sqlalchemy import bindparam, text
 
 from holdfast.database.values import FOREVER, instant, instant_or_none, stamp
 from holdfast.plan.model.body import PlanBody
+from holdfast.plan.model.plan import PlanSelection
+from holdfast.plan.model.selection import Selection
 
 _CONTENT = text("SELECT content FROM document WHERE id = :id")
 
@@ -198,3 +200,48 @@ def _own_plan(row: "sa.Row[Any]") -> OwnPlan:
         starts_at=instant(row.starts_at),
         ends_at=instant_or_none(row.ends_at),
     )
+
+
+_SELECTION = """
+    SELECT b.id, b.name, b.role_arn, b.creator_request_id, b.created_at, s.body
+      FROM backup_selection b JOIN selection s ON s.hash = b.selection_hash
+     WHERE b.plan_id = :plan"""
+_LIST_SELECTIONS = text(f"{_SELECTION} ORDER BY b.name")
+_ADD_SELECTION = text("""
+    INSERT INTO backup_selection (id, plan_id, name, role_arn, selection_hash, creator_request_id, created_at)
+    VALUES (:id, :plan, :name, :role, :hash, :request, :at) ON CONFLICT DO NOTHING""")
+_DELETE_SELECTION = text("DELETE FROM backup_selection WHERE plan_id = :plan AND id = :id")
+
+
+def list_own_selections(tx: sa.Connection, plan_id: str) -> list[PlanSelection]:
+    """Return the selections of an account's own plan by name, in which order they count."""
+    return [
+        PlanSelection(
+            id=row.id,
+            name=row.name,
+            role_arn=row.role_arn,
+            selection=Selection.from_json(row.body),
+            created_at=instant(row.created_at),
+            creator_request_id=row.creator_request_id,
+        )
+        for row in tx.execute(_LIST_SELECTIONS, {"plan": plan_id})
+    ]
+
+
+def add_own_selection(tx: sa.Connection, plan_id: str, selection: PlanSelection, *, now: datetime) -> bool:
+    """Keep a selection of a plan; what it says must be kept already. Return False when its name is taken."""
+    values = {
+        "id": selection.id,
+        "plan": plan_id,
+        "name": selection.name,
+        "role": selection.role_arn,
+        "hash": selection.selection.hash,
+        "request": selection.creator_request_id,
+        "at": stamp(now),
+    }
+    return tx.execute(_ADD_SELECTION, values).rowcount == 1
+
+
+def delete_own_selection(tx: sa.Connection, plan_id: str, selection_id: str) -> bool:
+    """Take a selection from a plan; return False when it has none with this id."""
+    return tx.execute(_DELETE_SELECTION, {"plan": plan_id, "id": selection_id}).rowcount == 1

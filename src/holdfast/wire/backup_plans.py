@@ -4,16 +4,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from holdfast.assessment.store import intern_selection
 from holdfast.calendar.cron import parse
 from holdfast.plan import service
+from holdfast.plan.model.assignment import InvalidSelectionError
 from holdfast.plan.model.body import InvalidPlanError, PlanBody, refuse_bad_body
 from holdfast.plan.model.plan import LONGEST_WINDOW_MINUTES, CopyAction, Lifecycle, Plan, PlanSelection, Rule
-from holdfast.plan.model.selection import Selection
+from holdfast.plan.model.selection import Condition, Operator, Selection, TagTerm
 from holdfast.plan.model.template import TEMPLATES, get_template
-from holdfast.plan.service import DatedPlan, get_selection, refuse_change
+from holdfast.plan.service import DatedPlan, get_selection
 from holdfast.wire.backup_points import lifecycle_from_wire
 from holdfast.wire.call import Call, Handler
 from holdfast.wire.jsonbody import MalformedBodyError, read_object, reader, write_object
@@ -138,20 +140,49 @@ def get_backup_plan_from_template(_call: Call, shape: dict[str, Any]) -> dict[st
     return {"BackupPlanDocument": body_to_wire(get_template(shape["BackupPlanTemplateId"]))}
 
 
+def create_backup_selection(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
+    """Let a plan of the account's own take resources."""
+    given = shape["BackupSelection"]
+    selection = selection_from_wire(given)
+    intern_selection(call.tx, selection)
+    made = service.create_selection(
+        call.tx,
+        call.caller.account,
+        call.region,
+        shape["BackupPlanId"],
+        name=given["SelectionName"],
+        role_arn=given["IamRoleArn"],
+        selection=selection,
+        creator_request_id=shape.get("CreatorRequestId"),
+        now=call.now,
+    )
+    return {"SelectionId": made.id, "BackupPlanId": shape["BackupPlanId"], "CreationDate": made.created_at}
+
+
+def delete_backup_selection(call: Call, shape: dict[str, Any]) -> None:
+    """Take a selection from a plan of the account's own."""
+    service.delete_selection(call.tx, call.caller.account, call.region, shape["BackupPlanId"], shape["SelectionId"])
+
+
 def list_backup_selections(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     """List the selections of a plan, without what they select."""
     dated = _get(call, shape)
+    filters = {"plan": dated.plan.id}
+    after = call.page_position(filters, shape.get("NextToken")) or ""
+    page = service.list_selections(dated.plan, after=after, limit=shape.get("MaxResults", _PAGE))
     return {
         "BackupSelectionsList": [
             {
                 "SelectionId": selection.id,
                 "SelectionName": selection.name,
                 "BackupPlanId": dated.plan.id,
-                "CreationDate": dated.created_at,
+                "CreationDate": selection.created_at or dated.created_at,
+                "CreatorRequestId": selection.creator_request_id,
                 "IamRoleArn": selection.role_arn,
             }
-            for selection in dated.plan.selections
-        ]
+            for selection in page.items
+        ],
+        "NextToken": call.page_token(filters, page.position),
     }
 
 
@@ -163,18 +194,29 @@ def get_backup_selection(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
         "BackupSelection": selection_to_wire(found),
         "SelectionId": found.id,
         "BackupPlanId": dated.plan.id,
-        "CreationDate": dated.created_at,
+        "CreationDate": found.created_at or dated.created_at,
+        "CreatorRequestId": found.creator_request_id,
     }
 
 
-def create_backup_selection(_call: Call, shape: dict[str, Any]) -> NoReturn:
-    """Refuse to add a selection to a plan that the organization made."""
-    refuse_change(shape["BackupPlanId"], "Cannot create selection")
+def selection_from_wire(shape: Mapping[str, Any]) -> Selection:
+    """Return what a selection is to take.
 
-
-def delete_backup_selection(_call: Call, shape: dict[str, Any]) -> NoReturn:
-    """Refuse to take a selection from a plan that the organization made."""
-    refuse_change(shape["BackupPlanId"], "Cannot delete selection")
+    Raises:
+        InvalidSelectionError: a condition lacks its key or its value.
+    """
+    conditions = []
+    for operator, parameters in (shape.get("Conditions") or {}).items():
+        for parameter in parameters or ():
+            if parameter.get("ConditionKey") is None or parameter.get("ConditionValue") is None:
+                raise InvalidSelectionError(f"Each condition of {operator} has a ConditionKey and a ConditionValue")
+            conditions.append(Condition(Operator(operator), parameter["ConditionKey"], parameter["ConditionValue"]))
+    return Selection(
+        resources=tuple(shape.get("Resources") or ()),
+        not_resources=tuple(shape.get("NotResources") or ()),
+        tags=tuple(TagTerm(tag["ConditionKey"], tag["ConditionValue"]) for tag in shape.get("ListOfTags") or ()),
+        conditions=tuple(conditions),
+    )
 
 
 def body_from_wire(shape: Mapping[str, Any]) -> PlanBody:

@@ -34,7 +34,7 @@ from holdfast.core.errors import (
 from holdfast.key.model import IncorrectKeyError, InvalidCiphertextError, KeyDisabledError
 from holdfast.key.service import InvalidAliasError
 from holdfast.organization import errors as organization
-from holdfast.plan.service import PlanExistsError
+from holdfast.plan.service import PresentError
 from holdfast.policy import errors as policy
 from holdfast.policy.model.document import MalformedPolicyError as MalformedOrganizationPolicyError
 from holdfast.recovery.hold import HoldReleasedError
@@ -362,7 +362,7 @@ def _reply(service: Service, code: Code, error: Exception) -> ErrorReply:
     modelled = service.errors.get(code.code)
     status = code.status or (modelled.status if modelled is not None else None) or 400
     members = dict(code.members)
-    if isinstance(error, VaultExistsError | PlanExistsError):
+    if isinstance(error, VaultExistsError | PresentError):
         members |= {"Arn": error.arn, "CreatorRequestId": error.creator_request_id}
     reason = getattr(error, "reason", None)
     if isinstance(reason, str) and modelled is not None and "Reason" in modelled.members:

@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from holdfast.core.ids import name_uuid
@@ -63,6 +63,9 @@ class PlanSelection:
     name: str
     role_arn: str
     selection: Selection
+    created_at: datetime | None = None
+    """Of an account's own selection; one of a policy is as old as its plan."""
+    creator_request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

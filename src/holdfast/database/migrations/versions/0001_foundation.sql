@@ -179,10 +179,16 @@ CREATE UNIQUE INDEX backup_plan_request ON backup_plan (account, region, creator
 CREATE TABLE backup_plan_version (
     id TEXT NOT NULL, plan_id TEXT NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL, content TEXT NOT NULL,
     content_hash TEXT NOT NULL, starts_at BIGINT NOT NULL, ends_at BIGINT NOT NULL,
-    -- When its rules were given to the scheduler; null until then.
-    installed_at BIGINT, PRIMARY KEY (id), UNIQUE (plan_id, number)
+    PRIMARY KEY (id), UNIQUE (plan_id, number)
 );
-CREATE INDEX backup_plan_version_held ON backup_plan_version (ends_at);
+
+-- Their selections; what each says lies in selection.
+CREATE TABLE backup_selection (
+    id TEXT IN_BYTE_ORDER NOT NULL, plan_id TEXT NOT NULL, name TEXT NOT NULL, role_arn TEXT NOT NULL,
+    selection_hash TEXT NOT NULL, creator_request_id TEXT NOT NULL, created_at BIGINT NOT NULL, PRIMARY KEY (id),
+    UNIQUE (plan_id, name)
+);
+CREATE INDEX backup_selection_plan ON backup_selection (plan_id, id);
 CREATE TABLE resource_class (
     id SERIAL_KEY, type TEXT NOT NULL, region TEXT NOT NULL, tags_hash TEXT NOT NULL, tags TEXT NOT NULL,
     UNIQUE (type, region, tags_hash)
