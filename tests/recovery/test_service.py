@@ -194,7 +194,7 @@ def test_a_legal_hold_keeps_a_point_until_it_is_released(database: Database, cus
         with pytest.raises(PointKeptError, match=hold_id):
             service.delete_point(tx, custody, vault, point.arn, now=NOON)
         service.update_lifecycle(tx, custody, vault, point.arn, Lifecycle(delete_after_days=1), now=NOON)
-        held = holds.list_points_held(tx, holds.get_hold(tx, **place), after="", limit=10)
+        held = holds.list_points_held(tx, holds.get_hold(tx, **place, now=NOON), after="", limit=10)
         assert [found.arn for found in held] == [point.arn]
     with database.transaction() as tx:
         released = holds.release_hold(tx, custody, **place, description="closed", now=NOON + DAY)
@@ -220,7 +220,7 @@ def test_a_hold_takes_the_points_of_its_selection_that_exist(sqlite_database: Da
     for name, (selection, expected) in selections.items():
         hold_id = hold(sqlite_database, custody, selection)
         with sqlite_database.reading() as tx:
-            held = holds.get_hold(tx, account=ACCOUNT, region=REGION, hold_id=hold_id)
+            held = holds.get_hold(tx, account=ACCOUNT, region=REGION, hold_id=hold_id, now=NOON)
             assert {point.id for point in holds.list_points_held(tx, held, after="", limit=10)} == expected, name
 
 
@@ -249,7 +249,7 @@ def test_a_hold_that_makes_no_sense_is_refused(
 def test_a_hold_of_another_account_is_not_there(sqlite_database: Database, custody: Custody) -> None:
     hold_id = hold(sqlite_database, custody)
     with sqlite_database.reading() as tx, pytest.raises(UnknownHoldError):
-        holds.get_hold(tx, account=OTHER, region=REGION, hold_id=hold_id)
+        holds.get_hold(tx, account=OTHER, region=REGION, hold_id=hold_id, now=NOON)
 
 
 def test_points_are_listed_newest_first_by_every_filter_and_page(database: Database, custody: Custody) -> None:

@@ -251,10 +251,16 @@ class RestoreRequest:
     metadata: Mapping[str, str]
     copy_tags: bool = False
     bytes_total: int = 0
+    recovery_point_created_at: datetime | None = None
 
     def options(self) -> dict[str, Any]:
         """Return what lies in the job's `options`."""
-        return {"metadata": dict(self.metadata), "copy_tags": self.copy_tags}
+        made_at = self.recovery_point_created_at
+        return {
+            "metadata": dict(self.metadata),
+            "copy_tags": self.copy_tags,
+            "recovery_point_created_at": None if made_at is None else made_at.isoformat(),
+        }
 
 
 @dataclass(frozen=True, slots=True)

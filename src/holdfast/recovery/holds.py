@@ -102,7 +102,7 @@ def release_hold(
         HoldReleasedError: it was released before.
         InvalidHoldError: no reason is given.
     """
-    hold = get_hold(tx, account=account, region=region, hold_id=hold_id)
+    hold = get_hold(tx, account=account, region=region, hold_id=hold_id, now=now)
     if hold.status is not HoldStatus.ACTIVE:
         raise HoldReleasedError(f"legal hold {hold.title} was canceled on {hold.canceled_at:%d %B %Y}")
     if not description.strip():
@@ -131,14 +131,14 @@ def release_hold(
     return released
 
 
-def get_hold(tx: sa.Connection, *, account: str, region: str, hold_id: str) -> Hold:
-    """Return a legal hold, in force or released.
+def get_hold(tx: sa.Connection, *, account: str, region: str, hold_id: str, now: datetime) -> Hold:
+    """Return a legal hold, in force, or released and its record still kept.
 
     Raises:
-        UnknownHoldError: there is none.
+        UnknownHoldError: there is none, or none any more.
     """
     hold = store.find_hold(tx, account=account, region=region, hold_id=hold_id)
-    if hold is None:
+    if hold is None or (hold.retain_until is not None and hold.retain_until <= now):
         raise UnknownHoldError(f"account {account} has no legal hold {hold_id} in {region}")
     return hold
 
@@ -151,5 +151,5 @@ def list_holds(
 
 
 def list_points_held(tx: sa.Connection, hold: Hold, *, after: str, limit: int) -> list[RecoveryPoint]:
-    """Return up to `limit` recovery points that a hold keeps or kept, by id, those after the id `after`."""
+    """Return up to `limit` recovery points that a hold keeps or kept, by id, those after `after`; no deleted ones."""
     return store.points_held(tx, hold.id, after=after, limit=limit)

@@ -198,17 +198,10 @@ def list_points(
 def list_points_of_resource(
     tx: sa.Connection, *, account: str, region: str, resource_arn: str, after: Position | None = None, limit: int
 ) -> list[RecoveryPoint]:
-    """Return up to `limit` recovery points of a resource, the newest first.
-
-    Raises:
-        UnprotectedResourceError: it has none.
-    """
-    found = store.list_by_resource(
+    """Return up to `limit` recovery points of a resource, the newest first; none of one that is not protected."""
+    return store.list_by_resource(
         tx, account=account, region=region, resource_arn=resource_arn, after=after, limit=limit
     )
-    if not found and after is None:
-        raise UnprotectedResourceError(f"{resource_arn} has no recovery points in account {account}, region {region}")
-    return found
 
 
 def delete_point(tx: sa.Connection, custody: Custody, vault: Vault, arn: str, *, now: datetime) -> RecoveryPoint:
@@ -365,12 +358,14 @@ def describe_protected(tx: sa.Connection, *, account: str, region: str, resource
     Raises:
         UnprotectedResourceError: it has none.
     """
-    point = list_points_of_resource(tx, account=account, region=region, resource_arn=resource_arn, limit=1)[0]
+    points = list_points_of_resource(tx, account=account, region=region, resource_arn=resource_arn, limit=1)
+    if not points:
+        raise UnprotectedResourceError(f"{resource_arn} has no recovery points in account {account}, region {region}")
     restore = store.last_restore(tx, account=account, region=region, resource_arn=resource_arn)
     restored = None
     if restore is not None and restore.point_arn is not None:
         restored = store.find_point(tx, account=account, region=region, arn=restore.point_arn)
-    return Protected(point, restore, None if restored is None else restored.created_at)
+    return Protected(points[0], restore, None if restored is None else restored.created_at)
 
 
 def _point_of(vault: Vault, made: Made) -> RecoveryPoint:

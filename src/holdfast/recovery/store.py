@@ -126,7 +126,8 @@ _HOLDS_ON = text(
 ).bindparams(sa.bindparam("ids", expanding=True))
 _POINTS_HELD = text(
     f"SELECT {', '.join('r.' + name for name in _COLUMNS.split(', '))} FROM legal_hold_point p "
-    "JOIN recovery_point r ON r.id = p.point_id WHERE p.hold_id = :hold_id AND r.id > :after ORDER BY r.id LIMIT :limit"
+    "JOIN recovery_point r ON r.id = p.point_id WHERE p.hold_id = :hold_id AND r.deleted_at IS NULL "
+    "AND r.id > :after ORDER BY r.id LIMIT :limit"
 )
 _DROP_FROM_HOLDS = text("DELETE FROM legal_hold_point WHERE point_id = :id")
 _HOLD_VAULTS = text(
@@ -407,7 +408,7 @@ def holds_on(tx: sa.Connection, point_ids: Sequence[str]) -> dict[str, frozenset
 
 
 def points_held(tx: sa.Connection, hold_id: str, *, after: str, limit: int) -> list[RecoveryPoint]:
-    """Return the points that a hold keeps or kept, in the order of their ids."""
+    """Return the points that a hold keeps or kept and that are not hidden, in the order of their ids."""
     rows = tx.execute(_POINTS_HELD, {"hold_id": hold_id, "after": after, "limit": limit})
     return [_point(row) for row in rows]
 

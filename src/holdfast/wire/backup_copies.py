@@ -10,15 +10,14 @@ from typing import Any, Final
 from holdfast.core.arn import Arn
 from holdfast.core.errors import InvalidInputError, InvalidStateError
 from holdfast.job import service
-from holdfast.job.model import CopyRequest, Job, Kind, Subject
+from holdfast.job.model import CopyRequest, Job, Kind
 from holdfast.job.origin import created_by
 from holdfast.monitor.service import describe_job
-from holdfast.organization.service.tree import placement_of
 from holdfast.plan.model.lifecycle import refuse_bad_lifecycle
 from holdfast.recovery.model import StorageClass
 from holdfast.recovery.service import get_point_of
 from holdfast.vault.service import get_vault
-from holdfast.wire.backup_jobs import lifecycle_of, lock_state, state_name
+from holdfast.wire.backup_jobs import lifecycle_of, lock_state, state_name, subject_of_point
 from holdfast.wire.backup_points import lifecycle_from_wire
 from holdfast.wire.call import Call, Handler
 
@@ -45,21 +44,9 @@ def start_copy_job(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     refuse_bad_lifecycle(lifecycle)
     if point.storage_class is StorageClass.COLD:
         raise ColdPointError(f"{point.arn} is in cold storage, and recovery points in cold storage cannot be copied")
-    placement = placement_of(call.tx, account)
+    name = target.resource.rpartition(":")[2]
     request = CopyRequest(
-        subject=Subject(
-            account=account,
-            region=call.region,
-            resource_arn=point.resource_arn,
-            resource_type=point.resource_type,
-            resource_name=point.resource_name,
-            site=call.instance.settings.site_for(call.region),
-            role_arn=shape["IamRoleArn"],
-            vault_name=target.resource.rpartition(":")[2],
-            vault_arn=str(target),
-            organization_id=None if placement is None else placement.organization_id,
-            unit_path="" if placement is None else placement.path,
-        ),
+        subject=subject_of_point(call, point, role_arn=shape["IamRoleArn"], vault_name=name, vault_arn=str(target)),
         recovery_point_id=point.id,
         recovery_point_arn=point.arn,
         source_vault_arn=vault.arn,

@@ -1,7 +1,7 @@
 """Jobs on the `backup` API: started, stopped, described."""
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from holdfast.access.backup_role import why_role_cannot
@@ -12,7 +12,7 @@ from holdfast.job.origin import created_by
 from holdfast.monitor.service import describe_job
 from holdfast.organization.service.tree import placement_of
 from holdfast.plan.model.lifecycle import refuse_bad_lifecycle
-from holdfast.recovery.model import point_id_of
+from holdfast.recovery.model import RecoveryPoint, point_id_of
 from holdfast.recovery.service import arn_for, get_point
 from holdfast.source.restore_metadata import refuse_bad_restore
 from holdfast.source.service import get_resource
@@ -62,11 +62,9 @@ def start_backup_job(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     resource = get_resource(call.tx, account, call.region, shape["ResourceArn"])
     lifecycle = lifecycle_from_wire(shape.get("Lifecycle", {}))
     refuse_bad_lifecycle(lifecycle)
-    placement = placement_of(call.tx, account)
     request = BackupRequest(
-        subject=Subject(
-            account=account,
-            region=call.region,
+        subject=subject_of(
+            call,
             resource_arn=resource.arn,
             resource_type=resource.type,
             resource_name=resource.name,
@@ -75,8 +73,6 @@ def start_backup_job(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
             role_arn=shape["IamRoleArn"],
             vault_name=vault.name,
             vault_arn=vault.arn,
-            organization_id=None if placement is None else placement.organization_id,
-            unit_path="" if placement is None else placement.path,
         ),
         cold_after_days=lifecycle.cold_after_days,
         delete_after_days=lifecycle.delete_after_days,
@@ -114,28 +110,42 @@ def start_restore_job(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     role = shape.get("IamRoleArn", point.role_arn)
     if why_role_cannot(call.tx, role, ()) is not None:
         raise RoleRefusedError(f"IAM Role {role} cannot be assumed by AWS Backup")
-    placement = placement_of(call.tx, account)
     request = RestoreRequest(
-        subject=Subject(
-            account=account,
-            region=call.region,
-            resource_arn=point.resource_arn,
-            resource_type=point.resource_type,
-            resource_name=point.resource_name,
-            site=call.instance.settings.site_for(call.region),
-            role_arn=role,
-            vault_name=point.vault_name,
-            vault_arn=point.vault_arn,
-            organization_id=None if placement is None else placement.organization_id,
-            unit_path="" if placement is None else placement.path,
-        ),
+        subject=subject_of_point(call, point, role_arn=role, vault_name=point.vault_name, vault_arn=point.vault_arn),
         recovery_point_id=point.id,
         recovery_point_arn=point.arn,
+        recovery_point_created_at=point.created_at,
         metadata=shape["Metadata"],
         copy_tags=shape.get("CopySourceTagsToRestoredResource", False),
         bytes_total=point.size_bytes,
     )
     return {"RestoreJobId": service.start_restore_job(call.tx, request, now=call.now).id}
+
+
+def subject_of_point(call: Call, point: RecoveryPoint, *, role_arn: str, vault_name: str, vault_arn: str) -> Subject:
+    """Return whom and what a job of the caller is about that reads a recovery point: of the resource it was made of."""
+    return subject_of(
+        call,
+        resource_arn=point.resource_arn,
+        resource_type=point.resource_type,
+        resource_name=point.resource_name,
+        site=call.instance.settings.site_for(call.region),
+        role_arn=role_arn,
+        vault_name=vault_name,
+        vault_arn=vault_arn,
+    )
+
+
+def subject_of(call: Call, **what: Any) -> Subject:
+    """Return whom and what a job of the caller is about, with where in its organization the account stands now."""
+    placement = placement_of(call.tx, call.caller.account)
+    return Subject(
+        account=call.caller.account,
+        region=call.region,
+        organization_id=None if placement is None else placement.organization_id,
+        unit_path="" if placement is None else placement.path,
+        **what,
+    )
 
 
 def stop_backup_job(call: Call, shape: dict[str, Any]) -> None:
@@ -227,12 +237,16 @@ def put_restore_validation_result(call: Call, shape: dict[str, Any]) -> None:
 def restore_job_to_wire(job: Job) -> dict[str, Any]:
     """Return a restore job as DescribeRestoreJob and ListRestoreJobs show it."""
     validation = job.result.get("validation", {})
+    made_at = job.options.get("recovery_point_created_at")
     return {
         "ValidationStatus": validation.get("status"),
         "ValidationStatusMessage": validation.get("message"),
         "AccountId": job.account,
         "RestoreJobId": job.id,
         "RecoveryPointArn": job.recovery_point_arn,
+        "RecoveryPointCreationDate": None if made_at is None else datetime.fromisoformat(made_at),
+        "IsParent": False,
+        "ParentJobId": job.parent_id,
         "Status": state_name(job),
         "StatusMessage": job.message,
         "PercentDone": f"{job.percent:.2f}%",

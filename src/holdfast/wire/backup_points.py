@@ -11,7 +11,7 @@ from holdfast.database.values import instant, stamp
 from holdfast.plan.model.plan import Lifecycle
 from holdfast.plan.service import own_plan_at
 from holdfast.recovery import holds, service, store
-from holdfast.recovery.hold import Hold, Selection
+from holdfast.recovery.hold import Hold, InvalidHoldError, Selection, UnknownHoldError
 from holdfast.recovery.model import RecoveryPoint
 from holdfast.recovery.service import Protected
 from holdfast.recovery.store import PointFilter, Position
@@ -179,9 +179,7 @@ def create_legal_hold(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
 
 def get_legal_hold(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     """Describe a legal hold."""
-    hold = holds.get_hold(
-        call.tx, account=call.caller.account, region=call.region, hold_id=_hold_id(shape["LegalHoldId"])
-    )
+    hold = _hold_named(call, shape)
     return {
         **_hold_to_wire(hold),
         "CancellationDate": hold.canceled_at,
@@ -222,9 +220,10 @@ def list_legal_holds(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
 
 def list_recovery_points_by_legal_hold(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     """List the recovery points that a legal hold keeps."""
-    hold = holds.get_hold(
-        call.tx, account=call.caller.account, region=call.region, hold_id=_hold_id(shape["LegalHoldId"])
-    )
+    try:
+        hold = _hold_named(call, shape)
+    except UnknownHoldError as error:  # this operation's model has no other word for it
+        raise InvalidHoldError(str(error)) from error
     filters = {"hold": hold.id}
     after = call.page_position(filters, shape.get("NextToken")) or ""
     limit = shape.get("MaxResults", _PAGE)
@@ -407,6 +406,16 @@ def _hold_to_wire(hold: Hold) -> dict[str, Any]:
         "LegalHoldArn": hold.arn,
         "CreationDate": hold.created_at,
     }
+
+
+def _hold_named(call: Call, shape: Mapping[str, Any]) -> Hold:
+    return holds.get_hold(
+        call.tx,
+        account=call.caller.account,
+        region=call.region,
+        hold_id=_hold_id(shape["LegalHoldId"]),
+        now=call.now,
+    )
 
 
 def _hold_id(named: str) -> str:

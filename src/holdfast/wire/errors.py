@@ -31,6 +31,7 @@ from holdfast.core.errors import (
     NotFoundError,
     UnavailableError,
 )
+from holdfast.database.idempotency import TokenReusedError
 from holdfast.key.model import IncorrectKeyError, InvalidCiphertextError, KeyDisabledError
 from holdfast.key.service import InvalidAliasError
 from holdfast.organization import errors as organization
@@ -122,6 +123,8 @@ CODES: dict[type[Exception], dict[str, Code]] = {
         "iam": Code("LimitExceeded"),
         "organizations": Code("ConstraintViolationException"),
     },
+    # The one that every operation with a token has in its model.
+    TokenReusedError: {EVERYWHERE: Code("InvalidRequestException"), "backup": Code("InvalidParameterValueException")},
     OptionMissingError: {
         EVERYWHERE: Code("ValidationException"),
         "backup": Code("MissingParameterValueException"),
