@@ -123,8 +123,6 @@ GOLD = TagTerm("backup", "gold")
 @pytest.mark.parametrize(
     ("selection", "says"),
     [
-        (Selection(), "takes nothing"),
-        (Selection(not_resources=("*",)), "takes nothing"),
         (Selection(resources=("volume",)), "Invalid ARN: 'volume'"),
         (Selection(resources=("*", "")), "Invalid ARN: ''"),
         (Selection(resources=tuple(f"{VOLUME}{number}" for number in range(501))), "500 ARNs without"),

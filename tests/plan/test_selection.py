@@ -160,7 +160,8 @@ def test_what_a_pattern_of_types_means_does_not_depend_on_the_arn(kind: str, ser
 
 
 _TEXT = st.text(alphabet="ab*", max_size=3)
-_SELECTIONS = st.builds(
+TAGS = st.dictionaries(_TEXT, _TEXT, max_size=3)
+SELECTIONS = st.builds(
     Selection,
     resources=st.lists(st.sampled_from(["*", "arn:aws:s3:::*", "arn:aws:s3:::bucket"]), max_size=2).map(tuple),
     not_resources=st.lists(st.sampled_from(["arn:aws:rds:*:*:db:*", "arn:aws:s3:::x*"]), max_size=1).map(tuple),
@@ -169,16 +170,14 @@ _SELECTIONS = st.builds(
 )
 
 
-@given(selection=_SELECTIONS)
+@given(selection=SELECTIONS)
 def test_a_selection_reads_back_with_the_same_hash(selection: Selection) -> None:
     again = Selection.from_json(selection.to_json())
     assert again == selection
     assert again.hash == selection.hash
 
 
-@given(
-    selection=_SELECTIONS, tags=st.dictionaries(_TEXT, _TEXT, max_size=3), kind=st.sampled_from(["EFS", "RDS", "S3"])
-)
+@given(selection=SELECTIONS, tags=TAGS, kind=st.sampled_from(["EFS", "RDS", "S3"]))
 def test_excluding_more_never_takes_more(selection: Selection, tags: dict[str, str], kind: str) -> None:
     resource = ResourceClass(kind, "eu-north-1", tags)
     stricter = Selection(

@@ -6,13 +6,13 @@ switched off in the region does: no job is made for what a selection takes by ta
 names.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
 from holdfast.plan.model.plan import Plan, PlanSelection, Rule
-from holdfast.plan.model.selection import ResourceClass, Selection, Verdict, selects
+from holdfast.plan.model.selection import ResourceClass, Selection, Unmet, Verdict, selects, unmet
 
 _SWITCHED_OFF: Final = (
     "{type} is switched off in {region}; switch it on with UpdateRegionSettings, or name the resource by its ARN"
@@ -29,6 +29,35 @@ class Resource:
 
     arn: str
     resource_class: ResourceClass
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Whether a selection takes a resource where it is, and everything that keeps it from doing so."""
+
+    resource: Resource
+    verdict: Verdict
+    unmet: tuple[Unmet, ...]
+
+    @property
+    def is_near(self) -> bool:
+        """Whether one thing alone keeps the selection from taking it, of which it has something else."""
+        return len(self.unmet) == 1 and not self.unmet[0].is_far
+
+
+def judge(selection: Selection, resource: Resource, *, switched_off: Container[str], organizational: bool) -> Judged:
+    """Judge a resource by a selection and by the types that are switched off for its plan.
+
+    Rule: AWS Backup Developer Guide, "Service opt-in".
+    """
+    kind, region = resource.resource_class.type, resource.resource_class.region
+    verdict = selects(selection, resource.resource_class, resource.arn)
+    missing = () if verdict.selected else tuple(unmet(selection, resource.resource_class, resource.arn))
+    if verdict.selected and not verdict.regardless and kind in switched_off:
+        sentence = (_SWITCHED_OFF_FOR_ALL if organizational else _SWITCHED_OFF).format(type=kind, region=region)
+        verdict = Verdict(selected=False, clause=sentence)
+        missing = (Unmet(sentence, "off"),)
+    return Judged(resource, verdict, missing)
 
 
 class BlockerCode(StrEnum):
@@ -67,14 +96,8 @@ class Facts:
         Rule: AWS Backup Developer Guide, "Service opt-in"; for the organization's plans the management account's
         setting counts, whatever the member's is.
         """
-        verdict = selects(selection, resource.resource_class, resource.arn)
-        kind = resource.resource_class.type
-        if verdict.selected and not verdict.regardless:
-            if plan.is_organizational and kind in self.opted_out_by_management:
-                return Verdict(selected=False, clause=_SWITCHED_OFF_FOR_ALL.format(type=kind, region=self.region))
-            if not plan.is_organizational and kind in self.opted_out:
-                return Verdict(selected=False, clause=_SWITCHED_OFF.format(type=kind, region=self.region))
-        return verdict
+        off = self.opted_out_by_management if plan.is_organizational else self.opted_out
+        return judge(selection, resource, switched_off=off, organizational=plan.is_organizational).verdict
 
 
 @dataclass(frozen=True, slots=True)

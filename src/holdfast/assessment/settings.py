@@ -50,6 +50,18 @@ def region_settings(tx: sa.Connection, account: str, region: str) -> tuple[dict[
     return opted, managed
 
 
+def switched_off(tx: sa.Connection, account: str, region: str, *, organizational: bool) -> frozenset[str]:
+    """Return the resource types that plans of an account do not take in a region unless they name them.
+
+    For plans of the organization that is the management account's choice, for others the account's own.
+    """
+    membership = find_membership(tx, account)
+    if organizational and membership is not None:
+        account = membership.organization.management_account
+    opted, _ = region_settings(tx, account, region)
+    return frozenset(name for name, is_on in opted.items() if not is_on)
+
+
 def update_region_settings(
     tx: sa.Connection,
     account: str,

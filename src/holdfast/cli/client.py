@@ -6,6 +6,7 @@ import boto3
 import botocore.session
 from botocore.config import Config
 
+from holdfast.core.errors import InvalidInputError
 from holdfast.wire.model import MODEL_DIRECTORY
 
 
@@ -23,6 +24,24 @@ def session(*, access_key: str, secret_key: str, token: str | None = None, regio
         region_name=region,
         botocore_session=core,
     )
+
+
+class NoEndpointError(InvalidInputError):
+    """It was not said which server to ask."""
+
+
+def holdfast_client(endpoint_url: str | None) -> Any:
+    """Return a client of the service `holdfast` with the keys and the region that the AWS CLI would use.
+
+    Raises:
+        NoEndpointError: there is no endpoint URL.
+    """
+    if endpoint_url is None:
+        raise NoEndpointError("say which server to ask: --endpoint-url or AWS_ENDPOINT_URL")
+    core = botocore.session.get_session()
+    core.set_config_variable("data_path", str(MODEL_DIRECTORY))
+    found = boto3.Session(botocore_session=core, region_name=core.get_config_variable("region") or "us-east-1")
+    return client(found, "holdfast", endpoint_url)
 
 
 def client(of: Any, service: str, url: str) -> Any:

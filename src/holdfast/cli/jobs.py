@@ -7,25 +7,17 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, Final
 
-import boto3
-import botocore.session
-from rich.console import Console
 from rich.table import Table
 
-from holdfast.cli.client import client
-from holdfast.core.errors import InvalidInputError, NotFoundError
-from holdfast.wire.model import MODEL_DIRECTORY
+from holdfast.cli.client import holdfast_client
+from holdfast.cli.table import print_table
+from holdfast.core.errors import NotFoundError
 
 FORMAT: Final = 1
 """The version of what `--json` prints; it rises when a member is removed or means something else."""
 
 _COLUMNS: Final = ("Created", "Account", "Kind", "State", "Type", "Resource", "Vault", "Message")
-_WIDE: Final = 1000
 _PAGE: Final = 1000
-
-
-class NoEndpointError(InvalidInputError):
-    """It was not said which server to ask."""
 
 
 class JobNotFoundError(NotFoundError):
@@ -48,13 +40,8 @@ def run_jobs(asked: Mapping[str, Any], *, limit: int, output: Output, endpoint_u
         JobNotFoundError: a job's id was given, and none is in view.
         botocore.exceptions.ClientError: what the server refuses.
     """
-    if endpoint_url is None:
-        raise NoEndpointError("say which server to ask: --endpoint-url or AWS_ENDPOINT_URL")
-    core = botocore.session.get_session()
-    core.set_config_variable("data_path", str(MODEL_DIRECTORY))
-    session = boto3.Session(botocore_session=core, region_name=core.get_config_variable("region") or "us-east-1")
     counts: list[Mapping[str, Any]] = []
-    holdfast = client(session, "holdfast", endpoint_url)
+    holdfast = holdfast_client(endpoint_url)
     found = _found(holdfast, asked, limit, counts)
     if output is Output.LINES:
         for job in found:
@@ -109,10 +96,7 @@ def _print_table(jobs: Sequence[Mapping[str, Any]]) -> None:
             job.get("VaultName", ""),
             job.get("StatusMessage", ""),
         )
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, markup=False, width=_WIDE)
-    console.print(table)
+    print_table(table)
 
 
 def _instant(value: datetime) -> str:

@@ -245,6 +245,42 @@ def jobs(
     raise typer.Exit(run_jobs(given, limit=limit, output=output, endpoint_url=endpoint_url))
 
 
+@app.command("test-selection")
+def try_selection(
+    file: Annotated[
+        Path | None, typer.Argument(help="A selection as JSON, as `aws backup create-backup-selection` takes it.")
+    ] = None,
+    plan: Annotated[str | None, typer.Option(help="Instead: the id of a plan ...")] = None,
+    selection: Annotated[str | None, typer.Option(help="... and of its selection.")] = None,
+    account: Annotated[str | None, typer.Option(help="On resources of this account of the organization.")] = None,
+    resource: Annotated[str | None, typer.Option(help="Only on the resource with this ARN.")] = None,
+    for_organization: Annotated[
+        bool, typer.Option("--for-organization", help="As if the file's selection were a policy's.")
+    ] = False,
+    show_all: Annotated[bool, typer.Option("--all", help="Also resources that it does not nearly take.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="How many resources at most.")] = 100,
+    as_json: AsJson = False,
+    endpoint_url: Annotated[str | None, typer.Option(envvar="AWS_ENDPOINT_URL", help="The server.")] = None,
+) -> None:
+    """Tell which resources a selection takes now, which it nearly takes, and the clause that decides on each.
+
+    The keys are those of the AWS CLI, as for `holdfast jobs`.
+    """
+    from holdfast.cli.selection import run_test_selection, selection_in  # noqa: PLC0415 - see quickstart
+
+    asked = {
+        "Selection": None if file is None else selection_in(file),
+        "ForOrganization": for_organization or None,
+        "BackupPlanId": plan,
+        "SelectionId": selection,
+        "AccountId": account,
+        "ResourceArn": resource,
+        "Outcomes": ["MATCHED", "NEARLY_MATCHED", "NOT_MATCHED"] if show_all else None,
+    }
+    given = {name: value for name, value in asked.items() if value is not None}
+    raise typer.Exit(run_test_selection(given, limit=limit, as_json=as_json, endpoint_url=endpoint_url))
+
+
 state = typer.Typer(help="Copies of the control database in storage.", no_args_is_help=True)
 app.add_typer(state, name="state")
 

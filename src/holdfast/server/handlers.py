@@ -19,6 +19,7 @@ from holdfast.wire import (
     holdfast_points,
     holdfast_policies,
     holdfast_resources,
+    holdfast_selections,
     iam,
     kms,
     organizations,
@@ -40,6 +41,7 @@ HANDLERS: Final[Mapping[str, Mapping[str, Handler]]] = {
     "cloudtrail": cloudtrail.OPERATIONS,
     "holdfast": {
         **holdfast_resources.OPERATIONS,
+        **holdfast_selections.OPERATIONS,
         **holdfast_organization.OPERATIONS,
         **holdfast_policies.OPERATIONS,
         **holdfast_points.OPERATIONS,

@@ -63,7 +63,7 @@ def list_resources(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     """List resources in the region by name: the caller's, or those of an account of the organization it may read."""
     wanted = shape.get("AccountId", call.caller.account)
     if wanted != call.caller.account:
-        _refuse_stranger(call, wanted)
+        refuse_stranger(call, wanted)
     filters = {"type": shape.get("ResourceType", ""), "account": wanted}
     limit = shape.get("MaxResults", _PAGE)
     found = service.list_resources(
@@ -80,7 +80,13 @@ def list_resources(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _refuse_stranger(call: Call, account: str) -> None:
+def refuse_stranger(call: Call, account: str) -> None:
+    """Refuse to show anything of an account that is not of the organization the caller reads.
+
+    Raises:
+        DeniedError: the caller reads nobody's but its own.
+        UnknownAccountError: the organization has no such account.
+    """
     organization = reader_of(call.tx, call.caller.account)
     theirs = find_membership(call.tx, account)
     if theirs is None or theirs.organization.id != organization.id:

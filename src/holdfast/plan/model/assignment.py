@@ -27,14 +27,12 @@ class InvalidSelectionError(InvalidInputError):
 
 
 def refuse_bad_selection(selection: Selection) -> None:
-    """Refuse a selection that cannot be.
+    """Refuse a selection that cannot be; one that names nothing takes every resource.
 
     Raises:
         InvalidSelectionError: with what is wrong in it.
     """
     named = (*selection.resources, *selection.not_resources)
-    if not (selection.resources or selection.tags or selection.conditions):
-        raise InvalidSelectionError("A selection names Resources, ListOfTags or Conditions; this one takes nothing")
     for text in named:
         if not _ARN.fullmatch(text):
             raise InvalidSelectionError(f"Invalid ARN: {text!r} is neither an ARN, perhaps with *, nor * alone")

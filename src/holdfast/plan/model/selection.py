@@ -10,7 +10,7 @@ Reference, BackupSelection and Conditions.
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -109,6 +109,17 @@ class Verdict:
     """Whether it is taken also where its type is switched off: it was named by its ARN or by a pattern for its type."""
 
 
+@dataclass(frozen=True, slots=True)
+class Unmet:
+    """A clause that keeps a selection from taking a resource."""
+
+    clause: str
+    found: str | None
+    """What the resource has instead, None when it has nothing of the kind."""
+    is_far: bool = False
+    """Whether nothing of the resource comes near what is asked for."""
+
+
 def selects(selection: Selection, resource: ResourceClass, arn: str | None = None) -> Verdict:
     """Return whether `selection` takes resources of this class.
 
@@ -120,20 +131,40 @@ def selects(selection: Selection, resource: ResourceClass, arn: str | None = Non
     A resource without the tag that a `StringNotEquals` or `StringNotLike` condition names passes it. Tag keys and
     values are compared with regard to case.
     """
+    for missing in unmet(selection, resource, arn):
+        return Verdict(selected=False, clause=missing.clause)
+    return _chosen_by(selection, resource, arn or _any_arn(resource))
+
+
+def unmet(selection: Selection, resource: ResourceClass, arn: str | None = None) -> Iterator[Unmet]:
+    """Yield each clause that keeps `selection` from taking a resource, the one that decides first."""
     whole = arn or _any_arn(resource)
     for pattern in selection.not_resources:
         if _matches(pattern, whole):
-            return Verdict(selected=False, clause=f"NotResources {pattern}")
-    chosen = _chosen_by(selection, resource, whole)
-    if chosen is None:
-        return Verdict(selected=False, clause="neither Resources nor ListOfTags takes it")
+            yield Unmet(f"NotResources {pattern}", arn)
+    if not _chosen_by(selection, resource, whole).selected:
+        near = [(term, found) for term in selection.tags if (found := _tag_like(resource.tags, term.key)) is not None]
+        if near:
+            key, found = near[0][0].key, near[0][1]
+            values = " or ".join(term.value for term, _ in near if term.key == key)
+            yield Unmet(f"ListOfTags {key} = {values}", found)
+        else:
+            yield Unmet("neither Resources nor ListOfTags takes it", None, is_far=True)
     for condition in selection.conditions:
         if not _holds(condition, resource.tags):
-            return Verdict(selected=False, clause=f"{condition.operator} {condition.key} = {condition.value}")
-    return chosen
+            found = _tag_like(resource.tags, condition.key.removeprefix(_TAG_CONDITION_PREFIX))
+            yield Unmet(f"{condition.operator} {condition.key} = {condition.value}", found)
 
 
-def _chosen_by(selection: Selection, resource: ResourceClass, arn: str) -> Verdict | None:
+def _tag_like(tags: Mapping[str, str], key: str) -> str | None:
+    # The tag itself, else one whose key differs in case only.
+    for known in sorted(tags, key=lambda each: (each != key, each)):
+        if known.casefold() == key.casefold():
+            return f"{known} = {tags[known]}"
+    return None
+
+
+def _chosen_by(selection: Selection, resource: ResourceClass, arn: str) -> Verdict:
     matching = [pattern for pattern in selection.resources if _matches(pattern, arn)]
     for pattern in matching:
         if _spells_type(pattern, resource.type):
@@ -145,7 +176,7 @@ def _chosen_by(selection: Selection, resource: ResourceClass, arn: str) -> Verdi
             return Verdict(selected=True, clause=f"ListOfTags {term.key} = {term.value}")
     if not selection.resources and not selection.tags:
         return Verdict(selected=True, clause="neither Resources nor ListOfTags, so every resource")
-    return None
+    return Verdict(selected=False, clause="")
 
 
 def _holds(condition: Condition, tags: Mapping[str, str]) -> bool:

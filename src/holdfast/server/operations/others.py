@@ -104,6 +104,7 @@ def _holdfast_rules() -> dict[str, Rule]:
         "PreflightCopy",
         "PreviewPolicyChange",
         "SearchJobs",
+        "TestSelection",
         "WhoCan",
     ):
         rules[name] = reading(on_everything(f"holdfast:{name}"))
