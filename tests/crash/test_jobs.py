@@ -97,6 +97,24 @@ def test_a_killed_mover_costs_a_try_and_nothing_else(world: World) -> None:
     assert_one_good_point(world)
 
 
+def test_a_killed_mover_leaves_no_lock_and_those_of_others_stay(world: World) -> None:
+    """A sweep, and a user's own restic, need not wait until the lock of the dead is stale."""
+    world.read_bytes_per_second = _SLOW
+    ours, elsewhere = world.repository(), world.repository()
+    elsewhere.host_id = "another-host"
+    with running(world) as supervisor, ours.locked(exclusive=False), elsewhere.locked(exclusive=False):
+        others = {lock.id for lock in ours.locks()}
+        job = world.backup("www")
+        world.until(job, lambda found: found.bytes_done > 0, tick=supervisor)
+        (mover,) = supervisor.movers
+        assert [lock.pid for lock in ours.locks() if lock.id not in others] == [mover]
+        os.kill(mover, signal.SIGKILL)
+        world.until(job, lambda found: found.state is State.CREATED, tick=supervisor)
+        assert {lock.id for lock in ours.locks()} == others
+    restic_check(world)
+    ours.carry_out_sweep()
+
+
 def test_a_killed_server_takes_its_movers_along_and_the_next_one_completes_the_job(world: World) -> None:
     job = world.backup("www")
     with a_server(world, rate=_SLOW) as first:

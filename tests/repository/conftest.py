@@ -47,6 +47,10 @@ class Restic:
         assert not check or done.returncode == 0, f"restic {' '.join(arguments)}: {done.stdout}{done.stderr}"
         return done
 
+    def start(self, *arguments: str, stdin: int | None = None) -> subprocess.Popen[bytes]:
+        """Start restic and do not wait until it ends."""
+        return subprocess.Popen(["restic", *arguments], env=self._environment, stdin=stdin, stdout=subprocess.DEVNULL)
+
     def check(self) -> None:
         """Have restic read and check every byte."""
         done = self.run("check", "--read-data")

@@ -19,6 +19,7 @@ from holdfast.repository.lock import (
     LockLostError,
     RepositoryLockedError,
     list_locks,
+    remove_locks_of,
     remove_stale_locks,
     take_lock,
 )
@@ -107,6 +108,22 @@ def test_only_locks_whose_holders_are_gone_are_removed() -> None:
     removed = remove_stale_locks(storage, BOX, host_id="a-host", machine=machine)
     assert [lock.id for lock in removed] == [old.id]
     assert [lock.id for lock in list_locks(storage, BOX, machine)] == [fresh.id]
+
+
+def test_the_locks_of_one_process_are_removed_and_not_those_of_its_namesakes() -> None:
+    storage, machine = MemoryStorage(), ManualMachineTime(NOON)
+    of_the_dead = [a_lock(storage, machine), a_lock(storage, machine, exclusive=True)]
+    elsewhere = Lock(storage, BOX, exclusive=False, host_id="elsewhere", machine=machine)
+    machine.advance(timedelta(seconds=1))
+    of_a_later_one = a_lock(storage, machine)
+
+    def removed(process: int) -> set[str | None]:
+        gone = remove_locks_of(storage, BOX, process, host_id="a-host", before=NOON, machine=machine)
+        return {lock.id for lock in gone}
+
+    assert removed(os.getpid() + 1) == set()
+    assert removed(os.getpid()) == {lock.id for lock in of_the_dead}
+    assert {lock.id for lock in list_locks(storage, BOX, machine)} == {elsewhere.id, of_a_later_one.id}
 
 
 def test_a_dead_process_of_our_own_host_holds_nothing() -> None:

@@ -1,6 +1,9 @@
 """The sweep: room comes back, and nothing that is needed goes."""
 
 import os
+import signal
+import subprocess
+import threading
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,7 +14,7 @@ from tests.repository.conftest import NOON, Restic
 from holdfast.repository.blob_writer import WriteLimits
 from holdfast.repository.check import Depth
 from holdfast.repository.entry import Entry
-from holdfast.repository.lock import LockLostError, RepositoryLockedError
+from holdfast.repository.lock import LockFile, LockLostError, RepositoryLockedError
 from holdfast.repository.pack import BlobKind
 from holdfast.repository.repository import Repository
 from holdfast.repository.storage import LocalStorage, MemoryStorage
@@ -168,23 +171,72 @@ def test_packs_that_a_crash_left_behind_are_removed() -> None:
     assert [snapshot.id for snapshot in repository.snapshots()] == [kept.snapshot_id]
 
 
-def test_restic_prune_and_our_sweep_respect_each_others_locks(repository: Repository, restic: Restic) -> None:
+def test_restic_prune_waits_for_our_writers_and_our_sweeps(repository: Repository, restic: Restic) -> None:
     repository.write(files(3), at=NOON)
-    with repository.begin():
-        refused = restic.run("prune", check=False)
-        assert refused.returncode != 0
-        assert "locked" in refused.stderr
+    for ours in (repository.begin(), repository.locked(exclusive=True)):
+        with ours:
+            refused = restic.run("prune", check=False)
+            assert refused.returncode != 0
+            assert "locked" in refused.stderr
     restic.run("prune")
-    # A lock as restic's prune holds it stops our writer.
-    held = repository._lock(exclusive=True)
-    with pytest.raises(RepositoryLockedError):
-        repository.begin()
-    held.release()
-    with repository.begin() as writer:
-        writer.add(a_file(b"a"))
-        writer.finish_tree()
-        writer.commit(at=NOON + timedelta(days=1))
     restic.check()
+
+
+def test_our_sweep_waits_for_a_restic_that_is_writing(repository: Repository, restic: Restic) -> None:
+    written = repository.write(files(3), at=NOON)
+    repository.forget([written.snapshot_id])
+    repository.mark_sweep(repository.plan_sweep(THRIFTY), at=NOON)
+    with restic.start("backup", "--stdin", stdin=subprocess.PIPE) as writing:
+        assert [lock.exclusive for lock in locks_of(writing.pid, repository)] == [False]
+        with pytest.raises(RepositoryLockedError, match=str(writing.pid)):
+            repository.carry_out_sweep(THRIFTY)
+        with repository.begin() as writer:  # and our writers go beside it
+            writer.add(a_file(b"a"))
+            writer.finish_tree()
+            writer.commit(at=NOON + timedelta(days=1))
+        assert writing.stdin is not None
+        writing.stdin.write(b"from a pipe")
+        writing.stdin.close()
+        assert writing.wait() == 0
+    assert repository.carry_out_sweep(THRIFTY).deleted
+    restic.check()
+    assert len(repository.snapshots()) == 2
+
+
+def test_our_writers_and_our_sweep_wait_for_a_restic_that_prunes(repository: Repository, restic: Restic) -> None:
+    repository.write(files(3), at=NOON)
+    with caught_in_the_middle(restic, repository) as pruning:
+        try:
+            for attempt in (repository.begin, repository.plan_sweep, repository.carry_out_sweep):
+                with pytest.raises(RepositoryLockedError, match="exclusively"):
+                    attempt()
+        finally:
+            pruning.send_signal(signal.SIGCONT)
+        assert pruning.wait() == 0
+    assert repository.locks() == []
+    repository.carry_out_sweep(THRIFTY)
+    restic.check()
+
+
+def caught_in_the_middle(restic: Restic, repository: Repository) -> subprocess.Popen[bytes]:
+    """Start restic's prune and stop it while it holds its exclusive lock; on a busy machine that takes some tries."""
+    while True:
+        pruning = restic.start("prune")
+        while pruning.poll() is None:
+            if any(lock.exclusive for lock in repository.locks()):
+                pruning.send_signal(signal.SIGSTOP)
+                if repository.locks():
+                    return pruning
+                pruning.send_signal(signal.SIGCONT)
+                break
+        assert pruning.wait() == 0
+
+
+def locks_of(process: int, repository: Repository) -> list[LockFile]:
+    """Return the locks of a process as soon as it has one."""
+    while not (found := [lock for lock in repository.locks() if lock.pid == process]):
+        threading.Event().wait(0.001)
+    return found
 
 
 def test_restic_prunes_what_we_wrote(repository: Repository, restic: Restic, tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ from holdfast.job.protocol import (
     Trouble,
     WentWrong,
 )
+from holdfast.job.repositories import remove_locks_of_the_dead
 
 log = structlog.get_logger()
 
@@ -268,7 +269,7 @@ class Supervisor:
             with ExitStack() as stack:
                 with self._beating(claim):
                     self._duties.make_ready(claim, prepared)
-                    mover = stack.enter_context(self._movers.one())
+                    mover = stack.enter_context(self._lent(claim, prepared.ticket))
                 return _Conversation(self, claim, prepared, mover).hold()
         except FencedError:
             raise
@@ -324,6 +325,23 @@ class Supervisor:
                 catalogue=self._duties.catalogue,
             )
         log.info("job.ended", job=job.id, epoch=job.epoch, state=job.state, message=job.message)
+
+    @contextmanager
+    def _lent(self, claim: Claim, ticket: Ticket) -> Iterator[Mover]:
+        """Lend a mover for a job. Once it is given back, and gone if it was killed, the locks that it left are removed.
+
+        Else they would keep sweeps away until they are stale. Not while this process is being stopped: the next one
+        lets go of them before it uses the repository.
+        """
+        lent: Mover | None = None
+        try:
+            with self._movers.one() as lent:
+                yield lent
+        finally:
+            if lent is not None and not lent.is_alive and not self._stopping.is_set():
+                gone_at = self._machine.now()
+                with self._beating(claim):
+                    remove_locks_of_the_dead(ticket, lent.process_id, self._host, self._machine, before=gone_at)
 
     @contextmanager
     def _beating(self, claim: Claim) -> Iterator[None]:

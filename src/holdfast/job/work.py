@@ -15,7 +15,7 @@ from holdfast.core.errors import (
     NotFoundError,
     UnavailableError,
 )
-from holdfast.core.settings import HostGrant, StorageSettings
+from holdfast.core.settings import HostGrant
 from holdfast.job.model import Category
 from holdfast.job.protocol import (
     BackupWork,
@@ -24,13 +24,13 @@ from holdfast.job.protocol import (
     Host,
     Place,
     ProgressMade,
-    RepositoryAccess,
     RestoreWork,
     Result,
     Ticket,
     Trouble,
     WentWrong,
 )
+from holdfast.job.repositories import open_repository
 from holdfast.job.run import Run
 from holdfast.repository.entry import Kind, Problem, path_text
 from holdfast.repository.key_file import NoRepositoryError, WrongPasswordError
@@ -55,7 +55,6 @@ from holdfast.source.protocol import (
     ToolMissingError,
 )
 from holdfast.source.registry import open_source, open_target
-from holdfast.vault.storage import Below, open_storage
 
 
 class ItemMissingError(NotFoundError):
@@ -70,7 +69,7 @@ def back_up(run: Run, work: BackupWork, host: Host, machine: MachineTime) -> Res
         HoldfastError: the source, the repository or the storage could not be used to the end.
     """
     ticket = run.ticket
-    repository = _open(ticket.repository, host, machine)
+    repository = open_repository(ticket.repository, host, machine)
     repository.unlock()  # a mover that was killed here could not let go of its lock
     adopted = None if work.adopt_epoch is None else _left_by(repository, ticket, work.adopt_epoch)
     if adopted is not None:
@@ -120,8 +119,8 @@ def copy(run: Run, work: CopyWork, host: Host, machine: MachineTime) -> Result:
         HoldfastError: one of the repositories or storages could not be used to the end.
     """
     ticket = run.ticket
-    repository = _open(ticket.repository, host, machine)
-    source = _open(work.source, host, machine)
+    repository = open_repository(ticket.repository, host, machine)
+    source = open_repository(work.source, host, machine)
     for one in (repository, source):
         one.unlock()
     adopted = None if work.adopt_epoch is None else _left_by(repository, ticket, work.adopt_epoch)
@@ -200,7 +199,7 @@ def restore(run: Run, work: RestoreWork, host: Host, machine: MachineTime) -> Re
         HoldfastError: the target, the repository or the storage could not be used to the end.
     """
     ticket = run.ticket
-    repository = _open(ticket.repository, host, machine)
+    repository = open_repository(ticket.repository, host, machine)
     repository.unlock()
     with ExitStack() as stack:
         # While it is held, nothing is swept away that the target has yet to read.
@@ -309,12 +308,6 @@ class _Point:
             self.bytes_read += len(piece)
             self._run.progress = replace(self._run.progress, bytes_done=self.bytes_read)
             yield piece
-
-
-def _open(access: RepositoryAccess, host: Host, machine: MachineTime) -> Repository:
-    settings = StorageSettings("job", access.storage_url, fault_domain="", options=access.storage_options)
-    storage = Below(open_storage(settings), access.path)
-    return Repository.open(storage, access.password, host_id=host.name, machine=machine)
 
 
 def _spec(wanted: Place, job_id: str, host: Host) -> SourceSpec:

@@ -226,6 +226,23 @@ def remove_stale_locks(storage: Storage, box: Box, *, host_id: str, machine: Mac
     return stale
 
 
+def remove_locks_of(
+    storage: Storage, box: Box, process: int, *, host_id: str, before: datetime, machine: MachineTime
+) -> list[LockFile]:
+    """Remove the locks that one process of one host took before an instant when it was gone; return them.
+
+    Only those: another process may have its number since, and others are for `remove_stale_locks` to judge.
+    """
+    left = [
+        lock
+        for lock in list_locks(storage, box, machine)
+        if (lock.hostname, lock.pid) == (host_id, process) and lock.at <= before
+    ]
+    for lock in left:
+        storage.delete(f"locks/{lock.id}")
+    return left
+
+
 def remove_all_locks(storage: Storage) -> list[str]:
     """Remove every lock file, also one that cannot be read any more; return their ids.
 

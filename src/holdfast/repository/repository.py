@@ -33,7 +33,15 @@ from holdfast.repository.key_file import (
     KeyFile,
     ScryptCost,
 )
-from holdfast.repository.lock import Lock, LockFile, list_locks, remove_all_locks, remove_stale_locks, take_lock
+from holdfast.repository.lock import (
+    Lock,
+    LockFile,
+    list_locks,
+    remove_all_locks,
+    remove_locks_of,
+    remove_stale_locks,
+    take_lock,
+)
 from holdfast.repository.pack import BlobKind
 from holdfast.repository.parent import ParentTree
 from holdfast.repository.pattern import Choice
@@ -534,6 +542,12 @@ class Repository:
     def unlock(self) -> list[LockFile]:
         """Remove locks whose holders are gone; return them."""
         return remove_stale_locks(self.storage, self.box, host_id=self.host_id, machine=self.machine)
+
+    def remove_locks_of(self, process: int, *, before: datetime) -> list[LockFile]:
+        """Remove the locks that a process of this host, known to be gone, took before then; return them."""
+        return remove_locks_of(
+            self.storage, self.box, process, host_id=self.host_id, before=before, machine=self.machine
+        )
 
     def remove_all_locks(self) -> list[str]:
         """Remove every lock file, damaged ones too, whoever holds it; return their ids. Whoever is at work fails."""
