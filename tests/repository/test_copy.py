@@ -9,6 +9,7 @@ from tests.repository.conftest import NOON, PASSWORD, Restic
 from tests.repository.trees import describe, make_awkward_tree
 
 from holdfast.core.errors import DamagedError
+from holdfast.repository.blob_writer import WriteLimits
 from holdfast.repository.check import Depth
 from holdfast.repository.diff import Change
 from holdfast.repository.filetree import walk_tree
@@ -20,6 +21,7 @@ from holdfast.repository.key_file import (
 )
 from holdfast.repository.repository import Repository
 from holdfast.repository.storage import LocalStorage, MemoryStorage
+from holdfast.repository.writer import Limits
 
 
 def test_a_copy_restores_as_the_original_and_restic_finds_no_error(
@@ -48,6 +50,15 @@ def test_a_second_copy_sends_only_what_is_missing() -> None:
     assert target.copy_from(original, first.snapshot_id).bytes_read == 0
     assert target.copy_from(original, second.snapshot_id).bytes_read == len(new)
     assert target.check(Depth.BYTES).problems == ()
+
+
+def test_no_small_blob_is_left_behind_by_the_threads_that_seal_beside_another_process() -> None:
+    """Blobs of a copy come out of threads, and when there have been many, small ones go on to a process."""
+    original, target = a_repository(), a_repository()
+    files = [a_file(b"%05d" % number, content=os.urandom(1000)) for number in range(1700)]
+    written = original.write(files, at=NOON, limits=Limits(write=WriteLimits(processes=0)))
+    copied = target.copy_from(original, written.snapshot_id, limits=Limits(write=WriteLimits(processes=1)))
+    assert target.read_back(copied.snapshot_id) == 1_700_000
 
 
 def test_a_damaged_source_is_not_copied() -> None:

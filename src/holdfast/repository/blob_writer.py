@@ -239,12 +239,16 @@ class BlobWriter:
         Raises:
             HoldfastError: something could not be stored.
         """
-        with self._small_guard:
-            if self._failure is None:
-                self._send_batch()
-        with self._idle:
-            while self._working and not (self._failure is not None and self._processes):
-                self._idle.wait()
+        while True:
+            with self._small_guard:
+                if self._failure is None:
+                    self._send_batch()
+            with self._idle:
+                while self._working and not (self._failure is not None and self._processes):
+                    self._idle.wait()
+            # What was at work meanwhile may have left small blobs behind, which nobody else would send.
+            if self._failure is not None or not self._batch:
+                break
         self._refuse_if_failed()
 
     def flush(self) -> None:
