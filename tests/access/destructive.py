@@ -326,6 +326,7 @@ TABLE: Final = (
     Destructive("backup", "UpdateGlobalSettings", on_everything(GlobalSettings={})),
     Destructive("backup", "UpdateRecoveryPointLifecycle", on_point(Lifecycle={"DeleteAfterDays": 500})),
     Destructive("backup", "UpdateRegionSettings", on_everything(ResourceTypeOptInPreference={"EFS": True})),
+    Destructive("holdfast", "AcknowledgeIncident", on_everything(IncidentId=new_uuid())),
     Destructive("holdfast", "DeleteSecret", on_object("secret")),
     Destructive("holdfast", "DeleteEventRoute", on_object("event-route")),
     Destructive("holdfast", "PutEventRoute", on_object("event-route", Url="https://events.example/")),

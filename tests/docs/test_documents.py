@@ -33,6 +33,7 @@ DOCUMENTS = sorted([*TOP.glob("*.md"), *TOP.glob("docs/**/*.md")])
 RUN_BY_THEIR_STATIONS = {
     "docs/how-to/back-up-a-directory.md": "tests/source/test_how_to.py",
     "docs/how-to/back-up-postgresql.md": "tests/source/test_how_to.py",
+    "docs/how-to/follow-incidents.md": "tests/monitor/test_incidents.py",
 }
 
 

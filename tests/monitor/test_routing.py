@@ -94,13 +94,13 @@ def test_an_event_goes_once_to_whom_it_concerns_however_often_the_trail_is_read(
     put(database, a_route(receiver))
     put(database, a_route(receiver, "elsewhere", account=THERE))
     put(database, replace(a_route(receiver, "only-good"), states=("COMPLETED",)))
-    routing.forward(database, machine_now=NOW)
+    routing.forward(database, now=NOW, machine_now=NOW)
     seal_a_job(database, 1)
     seal_a_job(database, 2, "unknown")
-    assert routing.forward(database, machine_now=NOW) == 1
+    assert routing.forward(database, now=NOW, machine_now=NOW) == 1
     with database.transaction() as tx:
         remember(tx, "events forwarded up to block", "0")
-    assert routing.forward(database, machine_now=NOW) == 1
+    assert routing.forward(database, now=NOW, machine_now=NOW) == 1
     assert routing.deliver(database, outgoing, ROOT) == 1
     assert routing.deliver(database, outgoing, ROOT) == 0
     (event,) = receiver.bodies()
@@ -110,11 +110,11 @@ def test_an_event_goes_once_to_whom_it_concerns_however_often_the_trail_is_read(
 
 def test_what_happened_before_there_was_anybody_to_tell_is_not_told(database: Database, receiver: Receiver) -> None:
     seal_a_job(database, 1)
-    assert routing.forward(database, machine_now=NOW) == 0
+    assert routing.forward(database, now=NOW, machine_now=NOW) == 0
     put(database, a_route(receiver))
-    assert routing.forward(database, machine_now=NOW) == 0
+    assert routing.forward(database, now=NOW, machine_now=NOW) == 0
     seal_a_job(database, 2)
-    assert routing.forward(database, machine_now=NOW) == 1
+    assert routing.forward(database, now=NOW, machine_now=NOW) == 1
 
 
 def test_a_failing_receiver_is_tried_with_growing_pauses_then_left_and_can_be_tried_again(

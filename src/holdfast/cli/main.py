@@ -281,6 +281,35 @@ def try_selection(
     raise typer.Exit(run_test_selection(given, limit=limit, as_json=as_json, endpoint_url=endpoint_url))
 
 
+@app.command()
+def incidents(
+    incident_id: Annotated[str | None, typer.Argument(help="One incident, with what it affects.")] = None,
+    state: Annotated[str | None, typer.Option(help="open, acknowledged or closed.")] = None,
+    account: Annotated[str | None, typer.Option(help="That affect this account.")] = None,
+    unit: Annotated[str | None, typer.Option(help="That affect accounts in this unit or below it.")] = None,
+    acknowledge: Annotated[bool, typer.Option("--acknowledge", help="Take note of it; it closes by itself.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    endpoint_url: Annotated[str | None, typer.Option(envvar="AWS_ENDPOINT_URL", help="The server.")] = None,
+) -> None:
+    """Show what is wrong, each cause once: of all accounts that you may see, newest first.
+
+    The keys are those of the AWS CLI: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a session.
+    """
+    from holdfast.cli.incidents import run_incidents  # noqa: PLC0415 - see quickstart
+
+    asked = {"State": None if state is None else state.upper(), "AccountId": account, "UnitId": unit}
+    code = run_incidents(
+        incident_id,
+        {name: value for name, value in asked.items() if value is not None},
+        acknowledge=acknowledge,
+        limit=limit,
+        as_json=as_json,
+        endpoint_url=endpoint_url,
+    )
+    raise typer.Exit(code)
+
+
 state = typer.Typer(help="Copies of the control database in storage.", no_args_is_help=True)
 app.add_typer(state, name="state")
 

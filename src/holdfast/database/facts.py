@@ -11,6 +11,7 @@ OPERATOR: Final = "operator account"
 _REMEMBER = text(
     "INSERT INTO instance (name, value) VALUES (:name, :value) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 )
+_REPLACE = text("UPDATE instance SET value = :after WHERE name = :name AND value = :before")
 _FORGET = text("DELETE FROM instance WHERE name = :name")
 _RECALL = text("SELECT value FROM instance WHERE name = :name")
 
@@ -18,6 +19,11 @@ _RECALL = text("SELECT value FROM instance WHERE name = :name")
 def remember(tx: sa.Connection, name: str, value: str) -> None:
     """Keep a fact of this installation."""
     tx.execute(_REMEMBER, {"name": name, "value": value})
+
+
+def replace(tx: sa.Connection, name: str, before: str, after: str) -> bool:
+    """Keep another value of a fact; return False, and change nothing, if it is not `before` any more."""
+    return tx.execute(_REPLACE, {"name": name, "before": before, "after": after}).rowcount == 1
 
 
 def recalled(tx: sa.Connection, name: str) -> str | None:

@@ -103,6 +103,16 @@ class Category(StrEnum):
     VSS_ERROR = "VSS_ERROR"
 
 
+class Fault(StrEnum):
+    """Where a failed run's error lies; what AWS's categories do not tell."""
+
+    NOTHING = ""
+    SOURCE = "source"
+    """At the resource, or the place that it is restored to."""
+    STORAGE = "storage"
+    """At the storage of the vault, or the repository in it."""
+
+
 class Waiting(StrEnum):
     """What keeps a job in CREATED."""
 
@@ -352,6 +362,7 @@ class Failed:
     category: Category = Category.FATAL_ERROR
     retryable: bool = False
     """Whether the same work may succeed a little later without anybody doing something about it."""
+    fault: Fault = Fault.NOTHING
 
 
 @dataclass(frozen=True, slots=True)

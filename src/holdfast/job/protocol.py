@@ -19,7 +19,7 @@ import orjson
 
 from holdfast.core.errors import InvalidInputError
 from holdfast.core.settings import HostGrant
-from holdfast.job.model import Category, Kind
+from holdfast.job.model import Category, Fault, Kind
 
 VERSION: Final = 1
 """Raised when a line changes its meaning; a mover of another version gets no ticket."""
@@ -258,6 +258,7 @@ class WentWrong:
     reason: str
     retryable: bool
     category: Category
+    fault: Fault = Fault.NOTHING
 
 
 ToMover = Host | Ticket | Continue | Commit | Stop | Goodbye

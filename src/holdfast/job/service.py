@@ -315,7 +315,7 @@ def _end_running(tx: sa.Connection, job_id: str, epoch: int, outcome: Outcome, *
                 state=State.FAILED,
                 message=outcome.reason,
                 category=outcome.category,
-                result={},
+                result={"fault": outcome.fault.value} if outcome.fault else {},
                 now=now,
             )
         case Stopped():

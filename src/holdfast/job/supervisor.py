@@ -21,6 +21,7 @@ from holdfast.database.connection import Database
 from holdfast.job import dispatch, service
 from holdfast.job.dispatch import Lane
 from holdfast.job.engine import PURGE_BATCH, Engine
+from holdfast.job.fault import fault_of
 from holdfast.job.model import (
     Category,
     Claim,
@@ -278,7 +279,8 @@ class Supervisor:
                 return None
             return Failed(str(error), Category.MISCELLANEOUS, retryable=True)
         except HoldfastError as error:
-            return Failed(str(error), retryable=isinstance(error, UnavailableError | ConflictError))
+            retryable = isinstance(error, UnavailableError | ConflictError)
+            return Failed(str(error), retryable=retryable, fault=fault_of(error))
         except Exception as error:
             log.exception("job.unforeseen", job=claim.job.id)
             reason = f"something went wrong inside Holdfast ({type(error).__name__}); the server's log says more"
@@ -487,9 +489,9 @@ class _Conversation:
                     self._take_orders(State.ABORTING)
             case Result():
                 return self._completed(said)
-            case WentWrong(reason, retryable, category):
+            case WentWrong(reason, retryable, category, fault):
                 self._mover.is_usable = False
-                return Failed(reason, category, retryable)
+                return Failed(reason, category, retryable, fault)
             case GaveUp(reason):
                 self._mover.is_usable = False
                 if self._told_to_stop:

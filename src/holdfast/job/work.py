@@ -16,6 +16,7 @@ from holdfast.core.errors import (
     UnavailableError,
 )
 from holdfast.core.settings import HostGrant
+from holdfast.job.fault import fault_of
 from holdfast.job.model import Category
 from holdfast.job.protocol import (
     BackupWork,
@@ -365,13 +366,14 @@ _CATEGORIES: Final[tuple[tuple[type[Exception], Category], ...]] = (
 def went_wrong(error: Exception) -> WentWrong:
     """Return what a failure means for the job."""
     category = next((category for kind, category in _CATEGORIES if isinstance(error, kind)), Category.FATAL_ERROR)
+    fault = fault_of(error)
     match error:
         case SourceError():
-            return WentWrong(str(error), error.retryable, category)
+            return WentWrong(str(error), error.retryable, category, fault)
         case UnavailableError() | ConflictError():
-            return WentWrong(str(error), retryable=True, category=category)
+            return WentWrong(str(error), retryable=True, category=category, fault=fault)
         case HoldfastError():
-            return WentWrong(str(error), retryable=False, category=category)
+            return WentWrong(str(error), retryable=False, category=category, fault=fault)
         case OSError():
             return WentWrong(f"the mover's host refused: {error}", retryable=True, category=category)
         case _:

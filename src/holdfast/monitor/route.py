@@ -8,7 +8,7 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -17,6 +17,8 @@ from typing import Any, Final
 from holdfast.assessment.settings import REGION_CHANGE
 from holdfast.core.errors import ConflictError, InvalidInputError, InvalidStateError, NotFoundError
 from holdfast.job.event import DETAIL_TYPES
+from holdfast.job.model import State
+from holdfast.monitor.incident import FAILURES, INCIDENT_CHANGE
 from holdfast.recovery.event import POINT_CHANGE
 from holdfast.trail.event import DETAIL_TYPE, RESOURCES, told_instant
 from holdfast.trail.reading import Recorded
@@ -24,7 +26,9 @@ from holdfast.trail.service import Decision
 from holdfast.vault.event import VAULT_CHANGE
 
 TEST: Final = "Holdfast Test Event"
-ALL_DETAIL_TYPES: Final = frozenset({*DETAIL_TYPES.values(), VAULT_CHANGE, POINT_CHANGE, REGION_CHANGE})
+ALL_DETAIL_TYPES: Final = frozenset(
+    {*DETAIL_TYPES.values(), VAULT_CHANGE, POINT_CHANGE, REGION_CHANGE, INCIDENT_CHANGE}
+)
 MOST_ATTEMPTS: Final = 8
 """Times that a delivery is tried before it is a dead letter; with the pauses of `pause_after` some ten minutes."""
 _LONGEST_PAUSE: Final = timedelta(minutes=5)
@@ -97,6 +101,8 @@ class Event:
     detail_type: str
     resources: tuple[str, ...]
     detail: Mapping[str, Any]
+    position: int = 0
+    """Where it stands in the trail: a receiver is told in this order."""
 
     @property
     def state(self) -> str:
@@ -115,7 +121,7 @@ class Event:
             "version": "0",
             "id": self.id,
             "detail-type": self.detail_type,
-            "source": "aws.backup",
+            "source": "holdfast" if self.detail_type == INCIDENT_CHANGE else "aws.backup",
             "account": self.account,
             "time": told_instant(self.at),
             "region": self.region,
@@ -137,7 +143,19 @@ def event_of(entry: Recorded, *, installation: str) -> Event | None:
     detail = {name: value for name, value in facts.items() if name not in _OURS}
     digest = hashlib.sha256(f"{installation} {entry.id}".encode()).hexdigest()
     event_id = f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-a{digest[17:20]}-{digest[20:32]}"
-    return Event(event_id, entry.account, entry.region, entry.at, str(detail_type), resources, detail)
+    return Event(event_id, entry.account, entry.region, entry.at, str(detail_type), resources, detail, entry.id)
+
+
+def ended_jobs(entries: Iterable[Recorded]) -> list[tuple[str, bool]]:
+    """Return the ids of jobs that entries tell the end of, each with whether it failed; those that were stopped not."""
+    found = []
+    for entry in entries:
+        facts = entry.parameters
+        if entry.decision is Decision.EVENT and facts.get(DETAIL_TYPE) in DETAIL_TYPES.values():
+            state = State(facts.get("state") or facts["status"])
+            if state in FAILURES or state is State.COMPLETED:
+                found.append((str(facts["jobId"]), state in FAILURES))
+    return found
 
 
 def vault_events_of(event: Event) -> set[str]:
@@ -162,7 +180,7 @@ def cloud_event(event: Event) -> dict[str, Any]:
         "specversion": "1.0",
         "id": event.id,
         "source": f"/holdfast/{event.account}/{event.region}",
-        "type": "aws.backup." + event.detail_type.replace(" ", ""),
+        "type": f"{event.envelope()['source']}.{event.detail_type.replace(' ', '')}",
         "subject": event.resources[0] if event.resources else event.account,
         "time": told_instant(event.at),
         "datacontenttype": "application/json",

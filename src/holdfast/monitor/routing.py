@@ -22,7 +22,9 @@ from holdfast.core.outgoing import Outgoing, check_url
 from holdfast.core.seal import RootKey
 from holdfast.database.connection import Database
 from holdfast.database.facts import recalled, remember
+from holdfast.database.facts import replace as replace_fact
 from holdfast.database.values import from_json, instant, stamp, to_json
+from holdfast.monitor.incidents import follow
 from holdfast.monitor.route import (
     ALL_DETAIL_TYPES,
     MOST_ATTEMPTS,
@@ -35,6 +37,7 @@ from holdfast.monitor.route import (
     UnconfirmedRouteError,
     UnknownRouteError,
     cloud_event,
+    ended_jobs,
     event_of,
     headers_of,
     pause_after,
@@ -81,12 +84,12 @@ _NOTIFYING = text("""
     bindparam("arns", expanding=True, type_=sa.Text)
 )
 _DELIVER = text("""
-    INSERT INTO event_delivery (account, route, event_id, body, state, attempts, available_at, created_at)
-    VALUES (:account, :route, :event_id, :body, 'PENDING', 0, :at, :at)
+    INSERT INTO event_delivery (account, route, event_id, position, body, state, attempts, available_at, created_at)
+    VALUES (:account, :route, :event_id, :position, :body, 'PENDING', 0, :at, :at)
     ON CONFLICT (account, route, event_id) DO NOTHING""")
 _DUE = text("""
     SELECT account, route, event_id, body, attempts FROM event_delivery
-     WHERE state = 'PENDING' AND available_at <= :now ORDER BY available_at, event_id LIMIT :limit""")
+     WHERE state = 'PENDING' AND available_at <= :now ORDER BY available_at, position, event_id LIMIT :limit""")
 _DONE = text("DELETE FROM event_delivery WHERE account = :account AND route = :route AND event_id = :event_id")
 _FAILED = text("""
     UPDATE event_delivery SET state = :state, attempts = :attempts, available_at = :at, error = :error
@@ -194,7 +197,7 @@ def put_route(
     )
     if subscribes and is_new:
         message_id = new_uuid()
-        _send(tx, [(route, message_id, sns_confirmation(route, message_id, now))], machine_now)
+        _send(tx, [(route, message_id, 0, sns_confirmation(route, message_id, now))], machine_now)
     return route
 
 
@@ -275,7 +278,7 @@ def send_test(tx: sa.Connection, account: str, name: str, *, now: datetime, mach
     if route.confirmation is not None:
         raise UnconfirmedRouteError(f"the receiver of {name} has not confirmed; give its token to ConfirmEventRoute")
     event = Event(new_uuid(), account, route.region, now, TEST, (), {"state": "TEST"})
-    _send(tx, [(route, event.id, _body(route, event))], machine_now)
+    _send(tx, [(route, event.id, 0, _body(route, event))], machine_now)
     return event.id
 
 
@@ -283,41 +286,48 @@ def _body(route: Route, event: Event) -> dict[str, Any]:
     return cloud_event(event) if route.topic is None else sns_notification(event, route.topic)
 
 
-def _send(tx: sa.Connection, what: Iterable[tuple[Route, str, Mapping[str, Any]]], machine_now: datetime) -> None:
+def _send(tx: sa.Connection, what: Iterable[tuple[Route, str, int, Mapping[str, Any]]], machine_now: datetime) -> None:
     rows = [
-        {"account": route.account, "route": route.name, "event_id": event_id, "body": body, "at": stamp(machine_now)}
-        for route, event_id, shape in what
+        {
+            "account": route.account,
+            "route": route.name,
+            "event_id": event_id,
+            "position": position,
+            "body": body,
+            "at": stamp(machine_now),
+        }
+        for route, event_id, position, shape in what
         for body in (json.dumps(shape, ensure_ascii=False, separators=(",", ":")),)
     ]
     if rows:
         tx.execute(_DELIVER, rows)
 
 
-def forward(database: Database, *, machine_now: datetime) -> int:
-    """Make deliveries of what the blocks since the last time tell; return how many events were looked at.
+def forward(database: Database, *, now: datetime, machine_now: datetime) -> int:
+    """Look through the blocks since the last time: jobs that ended go into incidents, and events become deliveries.
 
-    What happened before the first call is told to nobody.
+    Of two who look at the same blocks, one does. What happened before the first call is told to nobody. Returns how
+    many events were looked at.
     """
     with database.reading() as tx:
         newest, done = sealed_up_to(tx), recalled(tx, _FORWARDED)
     if done == str(newest):
         return 0
     with database.transaction() as tx:
-        done = recalled(tx, _FORWARDED)
-        first = newest if done is None else int(done)
-        last = min(newest, first + _BLOCKS)
-        installation = recalled(tx, _INSTALLATION)
-        if installation is None:
-            installation = new_uuid()
-            remember(tx, _INSTALLATION, installation)
+        if done is None:
+            remember(tx, _INSTALLATION, new_uuid())
+            remember(tx, _FORWARDED, str(newest))
+            return 0
+        first, last = int(done), min(newest, int(done) + _BLOCKS)
+        if not replace_fact(tx, _FORWARDED, done, str(last)):
+            return 0
+        installation = recalled(tx, _INSTALLATION) or ""
+        entries = [entry for number in range(first + 1, last + 1) for entry in changes_in_block(tx, number)]
+        follow(tx, ended_jobs(entries), now=now)
+        found = [event for entry in entries if (event := event_of(entry, installation=installation)) is not None]
         routes = [route for row in tx.execute(_ALL) if (route := _route(row)).confirmation is None]
-        found: list[Event] = []
-        if routes:
-            for number in range(first + 1, last + 1):
-                events = (event_of(entry, installation=installation) for entry in changes_in_block(tx, number))
-                found += [event for event in events if event is not None]
-        _send(tx, ((route, event.id, _body(route, event)) for route, event in _wanted(tx, routes, found)), machine_now)
-        remember(tx, _FORWARDED, str(last))
+        wanted = _wanted(tx, routes, found) if routes else []
+        _send(tx, ((route, event.id, event.position, _body(route, event)) for route, event in wanted), machine_now)
     return len(found)
 
 

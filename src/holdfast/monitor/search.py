@@ -132,7 +132,7 @@ def filter_for(tx: sa.Connection, view: View, search: Search) -> JobFilter | Non
         completed_before=search.completed_before,
     )
     if search.unit_id is not None:
-        paths = _paths_below(tx, view, search.unit_id)
+        paths = paths_below(tx, view, search.unit_id)
         wanted = replace(wanted, unit_paths=paths)
         if not wanted.accounts:
             accounts = _accounts_in(tx, view, paths)
@@ -185,7 +185,12 @@ def _regions(tx: sa.Connection, view: View) -> tuple[str, ...]:
     return tuple(sorted(tx.execute(text(_REGIONS.format(whose=whose)), given).scalars()))
 
 
-def _paths_below(tx: sa.Connection, view: View, unit_id: str) -> tuple[str, ...]:
+def paths_below(tx: sa.Connection, view: View, unit_id: str) -> tuple[str, ...]:
+    """Return the paths of a unit of the organization that is looked at, and of all below it.
+
+    Raises:
+        UnitNotFoundError: there is no such unit.
+    """
     paths = tuple(tx.execute(_BELOW, {"organization": view.monitored_by, "unit": unit_id}).scalars())
     if not paths:
         raise UnitNotFoundError(f"the organization has no unit {unit_id}")

@@ -137,7 +137,7 @@ class Holdfast:
 
     def _tell_receivers(self) -> None:
         instance = self.instance
-        forward(instance.database, machine_now=instance.machine.now())
+        forward(instance.database, now=instance.clock.now(), machine_now=instance.machine.now())
         outgoing = Outgoing(instance.machine, instance.settings.outgoing, instance.settings.authorities)
         while deliver(instance.database, outgoing, instance.root_key):
             pass

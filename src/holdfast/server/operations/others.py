@@ -90,6 +90,7 @@ def _holdfast_rules() -> dict[str, Rule]:
     for name in (
         "DescribeAccount",
         "DescribeDeletionGuard",
+        "DescribeIncident",
         "ExplainAccess",
         "ExplainEffectivePolicy",
         "GetOrganizationTree",
@@ -97,6 +98,7 @@ def _holdfast_rules() -> dict[str, Rule]:
         "ListAccounts",
         "ListDeadLetters",
         "ListDeletedRecoveryPoints",
+        "ListIncidents",
         "ListJobProblems",
         "ListPolicyDistribution",
         "ListRecoveryPointsByKey",
@@ -115,7 +117,7 @@ def _holdfast_rules() -> dict[str, Rule]:
     rules["DescribeVaultDeletionDelay"] = reading(_on_backup_vault("holdfast:DescribeVaultDeletionDelay"))
     for name in ("ConfirmEventRoute", "RedeliverDeadLetters", "SendTestEvent"):
         rules[name] = Rule(_named(f"holdfast:{name}", "event-route", "Name"))
-    for name in ("ImportAccount", "ReleaseDeletion", "UpdateAccountNames"):
+    for name in ("AcknowledgeIncident", "ImportAccount", "ReleaseDeletion", "UpdateAccountNames"):
         rules[name] = Rule(on_everything(f"holdfast:{name}"))
     return rules
 

@@ -353,6 +353,7 @@ CREATE TABLE vault (
     deleted_at BIGINT NOT NULL, PRIMARY KEY (id),
     UNIQUE (account, region, name, deleted_at)
 );
+CREATE INDEX vault_arn ON vault (arn);
 
 -- Records that were numbered and signed but may not be in storage yet.
 CREATE TABLE vault_record (
@@ -513,6 +514,24 @@ CREATE TABLE audit_block (
 );
 CREATE INDEX audit_block_unstored ON audit_block (stored, number);
 
+-- Failures with one cause. The scope is the organization that watches the jobs, or the one account whose they are; an
+-- incident that is not closed takes whatever else fails for its cause. What recovers by itself is each affected thing.
+CREATE TABLE incident (
+    id TEXT NOT NULL, scope TEXT NOT NULL, account TEXT NOT NULL, region TEXT NOT NULL, cause TEXT NOT NULL,
+    thing TEXT NOT NULL, state TEXT NOT NULL, message TEXT NOT NULL, opened_at BIGINT NOT NULL, closed_at BIGINT,
+    acknowledged_at BIGINT, acknowledged_by TEXT, PRIMARY KEY (id)
+);
+CREATE UNIQUE INDEX incident_open ON incident (scope, cause, thing) WHERE state <> 'CLOSED';
+CREATE INDEX incident_scope ON incident (scope, opened_at, id);
+CREATE TABLE incident_affected (
+    incident_id TEXT NOT NULL, account TEXT NOT NULL, resource_arn TEXT NOT NULL, thing TEXT NOT NULL,
+    region TEXT NOT NULL, unit_path TEXT NOT NULL, job_id TEXT NOT NULL, failed_at BIGINT NOT NULL,
+    recovered_at BIGINT, PRIMARY KEY (incident_id, account, resource_arn, thing)
+);
+CREATE INDEX incident_affected_account ON incident_affected (account, incident_id);
+CREATE INDEX incident_affected_thing ON incident_affected (thing) WHERE recovered_at IS NULL;
+CREATE INDEX incident_affected_unrecovered ON incident_affected (incident_id) WHERE recovered_at IS NULL;
+
 -- Where events go, and what is on its way there. An event goes to a route once, however often it is found.
 CREATE TABLE event_route (
     account TEXT NOT NULL, name TEXT NOT NULL, region TEXT NOT NULL, url TEXT NOT NULL, format TEXT NOT NULL,
@@ -521,8 +540,8 @@ CREATE TABLE event_route (
     PRIMARY KEY (account, name)
 );
 CREATE TABLE event_delivery (
-    account TEXT NOT NULL, route TEXT NOT NULL, event_id TEXT NOT NULL, body TEXT NOT NULL, state TEXT NOT NULL,
-    attempts INTEGER NOT NULL, available_at BIGINT NOT NULL, created_at BIGINT NOT NULL, error TEXT,
+    account TEXT NOT NULL, route TEXT NOT NULL, event_id TEXT NOT NULL, position BIGINT NOT NULL, body TEXT NOT NULL,
+    state TEXT NOT NULL, attempts INTEGER NOT NULL, available_at BIGINT NOT NULL, created_at BIGINT NOT NULL, error TEXT,
     PRIMARY KEY (account, route, event_id)
 );
 CREATE INDEX event_delivery_due ON event_delivery (state, available_at);
