@@ -210,6 +210,16 @@ def test_the_guide_to_signing_in(desk: Desk) -> None:
     assert desk.server.client("sts", session).get_caller_identity()["Arn"] == session["Arn"]
 
 
+def test_the_guide_to_an_accounts_own_plan(desk: Desk) -> None:
+    guide = "docs/how-to/plan-in-an-account.md"
+    role = make_role(Member(desk.server, MANAGEMENT, desk.server.credentials), "Planners")
+    (making,) = blocks_of(guide, "sh")
+    assert '"SelectionId"' in desk.typed(making, **{"arn:aws:iam::111122223333:role/Backups": role})
+    (showing,) = blocks_of(guide, "python")
+    told = desk.typed(showing, interpreter=(sys.executable, "-W", "error", "-c"))
+    assert [line.split()[-1] for line in told.splitlines()] == ["SNAPSHOTS"] * 5
+
+
 def test_the_guide_to_copies(desk: Desk, dev: Running) -> None:
     found_organization(dev)
     shop = join(dev, "shop")

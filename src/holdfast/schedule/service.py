@@ -21,7 +21,9 @@ from holdfast.core.arn import partition_of
 from holdfast.database.connection import Database
 from holdfast.database.values import FOREVER, from_json, instant, stamp, to_json
 from holdfast.plan.model.derive import rules_of, selections_of
+from holdfast.plan.model.lifecycle import normal
 from holdfast.plan.model.plan import Rule
+from holdfast.plan.store import find_own_plan
 from holdfast.schedule import store
 from holdfast.schedule.overlap import taken_over
 from holdfast.schedule.store import DueRule
@@ -81,19 +83,9 @@ def _install(tx: sa.Connection, document_id: str, document: Mapping[str, Any], n
     selections: list[dict[str, Any]] = []
     for plan_name, plan in document.get("plans", {}).items():
         for rule_name, rule in rules_of(document, plan_name):
+            common = {"document_id": document_id, "plan_id": None, "plan_name": plan_name, "next_due_at": None}
             rules += [
-                {
-                    "document_id": document_id,
-                    "plan_name": plan_name,
-                    "rule_name": rule_name,
-                    "region": region,
-                    "rule": to_json(job_options(rule)),
-                    "schedule": rule.schedule,
-                    "timezone": rule.timezone,
-                    "start_window": int(rule.start_window.total_seconds()) * 1_000_000,
-                    "completion_window": int(rule.completion_window.total_seconds()) * 1_000_000,
-                    "vault_name": rule.vault_name,
-                }
+                {**common, **_row(replace(rule, id="", name=rule_name)), "region": region}
                 for region in dict.fromkeys(plan.get("regions", ()))  # a policy may name a region twice
             ]
         selections += [
@@ -109,11 +101,38 @@ def _install(tx: sa.Connection, document_id: str, document: Mapping[str, Any], n
     store.install(tx, document_id, rules, selections, stamp(now))
 
 
+def take_up_plan(tx: sa.Connection, account: str, region: str, plan_id: str, *, now: datetime) -> None:
+    """Let a plan that the account made itself run as it and its selections say now; after each change of them."""
+    plan = find_own_plan(tx, account, region, plan_id)
+    if plan is None:
+        return
+    rules: list[dict[str, Any]] = []
+    if plan.deleted_at is None:
+        for rule in plan.body.rules:
+            following = parse(rule.schedule).next_after(now, ZoneInfo(rule.timezone))
+            next_due = FOREVER if following is None else stamp(following)
+            rules.append({**_row(rule), "region": region, "next_due_at": next_due})
+    store.take_up(tx, plan.id, plan.version_id, plan.body.name, rules, stamp(now))
+
+
+def _row(rule: Rule) -> dict[str, Any]:
+    return {
+        "rule_name": rule.name,
+        "rule": to_json({**job_options(rule), "rule_id": rule.id or None}),
+        "schedule": rule.schedule,
+        "timezone": rule.timezone,
+        "start_window": int(rule.start_window.total_seconds()) * 1_000_000,
+        "completion_window": int(rule.completion_window.total_seconds()) * 1_000_000,
+        "vault_name": rule.vault_name,
+    }
+
+
 def job_options(rule: Rule) -> dict[str, Any]:
     """Return what a job must know of its rule, under the names that jobs started by hand use as well."""
+    kept = normal(rule.lifecycle)
     return {
-        "cold_after_days": rule.lifecycle.cold_after_days,
-        "delete_after_days": rule.lifecycle.delete_after_days,
+        "cold_after_days": kept.cold_after_days,
+        "delete_after_days": kept.delete_after_days,
         "point_tags": dict(rule.recovery_point_tags),
         "backup_options": {},
         "copies": [asdict(copy) for copy in rule.copies],
@@ -158,7 +177,9 @@ def _run(database: Database, rule: DueRule, now: datetime) -> tuple[int, int]:
             )
         made += count
     with database.transaction() as tx:
-        if store.advance(tx, rule, FOREVER if following is None else stamp(following)):
+        if store.advance(tx, rule, FOREVER if following is None else stamp(following), now=stamp(now)):
+            if rule.plan_id is not None:
+                store.note_run(tx, rule.plan_id, latest)
             store.skip(tx, rule, missed, _SKIPPED)
             if reason is not None:
                 store.skip(tx, rule, [latest], reason)

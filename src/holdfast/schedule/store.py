@@ -17,7 +17,7 @@ from holdfast.schedule.overlap import Recurring
 BACKUP_POLICY: Final = "BACKUP_POLICY"
 
 # Documents that hold for some account at :at, by the chain it is on or by a fallback of its own.
-_IN_FORCE: Final = """
+_DOCUMENTS_IN_FORCE: Final = """
     SELECT cd.document_id, ac.account_id
       FROM account_chain ac
       JOIN chain_document cd ON cd.chain_id = ac.chain_id AND cd.starts_at <= :at AND cd.ends_at > :at
@@ -30,15 +30,24 @@ _IN_FORCE: Final = """
       FROM account_document
      WHERE type = 'BACKUP_POLICY' AND starts_at <= :at AND ends_at > :at"""
 
+# The same, and the versions of plans that accounts make themselves, as long as the account is open.
+_IN_FORCE: Final = f"""{_DOCUMENTS_IN_FORCE}
+     UNION ALL
+    SELECT v.id, plan.account
+      FROM backup_plan_version v
+      JOIN backup_plan plan ON plan.id = v.plan_id
+      JOIN account a ON a.id = plan.account AND a.status = 'ACTIVE'
+     WHERE v.starts_at <= :at AND v.ends_at > :at"""
+
 _NOT_INSTALLED = text(
     "SELECT id, content FROM document WHERE type = 'BACKUP_POLICY' AND installed_at IS NULL ORDER BY id LIMIT :batch"
 )
 _MARK_INSTALLED = text("UPDATE document SET installed_at = :at WHERE id = :id")
 _ADD_RULE = text("""
-    INSERT INTO document_rule (document_id, plan_name, rule_name, region, rule, schedule, timezone, start_window,
-                               completion_window, vault_name, next_due_at)
-    VALUES (:document_id, :plan_name, :rule_name, :region, :rule, :schedule, :timezone, :start_window,
-            :completion_window, :vault_name, NULL)
+    INSERT INTO document_rule (document_id, plan_id, plan_name, rule_name, region, rule, schedule, timezone,
+                               start_window, completion_window, vault_name, next_due_at)
+    VALUES (:document_id, :plan_id, :plan_name, :rule_name, :region, :rule, :schedule, :timezone, :start_window,
+            :completion_window, :vault_name, :next_due_at)
     ON CONFLICT DO NOTHING""")
 _ADD_SELECTION = text("""
     INSERT INTO document_selection (document_id, plan_name, selection_name, selection_hash, role_arn)
@@ -46,18 +55,27 @@ _ADD_SELECTION = text("""
     ON CONFLICT DO NOTHING""")
 _RETIRE = text(f"""
     UPDATE document_rule SET next_due_at = NULL
-     WHERE next_due_at IS NOT NULL AND next_due_at > :at
-       AND document_id NOT IN (SELECT document_id FROM ({_IN_FORCE}) held)""")
+     WHERE next_due_at IS NOT NULL AND next_due_at > :at AND plan_id IS NULL
+       AND document_id NOT IN (SELECT document_id FROM ({_DOCUMENTS_IN_FORCE}) held)""")
 _UNSCHEDULED = text(f"""
     SELECT DISTINCT schedule, timezone FROM document_rule
-     WHERE next_due_at IS NULL AND document_id IN (SELECT document_id FROM ({_IN_FORCE}) held)""")
+     WHERE next_due_at IS NULL AND document_id IN (SELECT document_id FROM ({_DOCUMENTS_IN_FORCE}) held)""")
 _SCHEDULE = text(f"""
     UPDATE document_rule SET next_due_at = :next
      WHERE next_due_at IS NULL AND schedule = :schedule AND timezone = :timezone
-       AND document_id IN (SELECT document_id FROM ({_IN_FORCE}) held)""")
+       AND document_id IN (SELECT document_id FROM ({_DOCUMENTS_IN_FORCE}) held)""")
+_RETIRE_VERSIONS = text("""
+    UPDATE document_rule SET next_due_at = NULL
+     WHERE next_due_at > :at
+       AND document_id IN (SELECT id FROM backup_plan_version WHERE plan_id = :plan_id AND ends_at <= :at)""")
+_DROP_SELECTIONS = text("DELETE FROM document_selection WHERE document_id = :document_id")
+_TAKE_SELECTIONS = text("""
+    INSERT INTO document_selection (document_id, plan_name, selection_name, selection_hash, role_arn)
+    SELECT CAST(:document_id AS TEXT), CAST(:plan_name AS TEXT), name, selection_hash, role_arn
+      FROM backup_selection WHERE plan_id = :plan_id""")
 _DUE = text("""
     SELECT document_id, plan_name, rule_name, region, rule, schedule, timezone, start_window, completion_window,
-           vault_name, next_due_at
+           vault_name, next_due_at, plan_id
       FROM document_rule WHERE next_due_at <= :now
      ORDER BY next_due_at, document_id, plan_name, rule_name, region""")
 _SIBLINGS = text("""
@@ -65,10 +83,15 @@ _SIBLINGS = text("""
      WHERE document_id = :document_id AND plan_name = :plan_name AND region = :region AND rule_name <> :rule_name
      ORDER BY rule_name""")
 _NEXT = text("SELECT min(next_due_at) FROM document_rule")
+# A plan's version that ended before its last run was made has no next one.
 _ADVANCE = text("""
-    UPDATE document_rule SET next_due_at = :next
+    UPDATE document_rule
+       SET next_due_at = CASE WHEN EXISTS (SELECT 1 FROM backup_plan_version v
+                                            WHERE v.id = document_rule.document_id AND v.ends_at <= :now)
+                              THEN NULL ELSE CAST(:next AS BIGINT) END
      WHERE document_id = :document_id AND plan_name = :plan_name AND rule_name = :rule_name AND region = :region
        AND next_due_at = :was""")
+_NOTE_RUN = text("UPDATE backup_plan SET last_run_at = :due_at WHERE id = :plan_id")
 _SKIP = text("""
     INSERT INTO skipped_run (document_id, plan_name, rule_name, region, due_at, reason)
     VALUES (:document_id, :plan_name, :rule_name, :region, :due_at, :reason)
@@ -91,29 +114,31 @@ _NAMED = text(_TOUCHED.format(meant="r.arn IN :arns")).bindparams(sa.bindparam("
 _BEGINNING = text(_TOUCHED.format(meant="substr(r.arn, 1, :length) = :beginning"))
 
 # One statement per batch makes the jobs of one due rule. What holds *at the due instant* counts: the document in force,
-# the account's place, the resource's tags. Of several selections that take a resource, the first by name. The batch is
-# cut by resource id, so that the next one goes on where this one ended; jobs that an interrupted tick made already are
-# left as they are, and returned like new ones.
+# the account's place, the resource's tags. Which types are switched on is for the management account to say in plans of
+# the organization, and for the account in its own. Of several selections that take a resource, the first by name. The
+# batch is cut by resource id, so that the next one goes on where this one ended; jobs that an interrupted tick made
+# already are left as they are, and returned like new ones.
 _MAKE_JOBS = f"""
     INSERT INTO job (id, kind, account, region, state, epoch, priority, site, organization_id, unit_path, resource_arn,
-                     resource_type, resource_name, resource_id, vault_name, vault_arn, role_arn, document_id, plan_name,
-                     rule_name, selection_name, options, due_at, created_at, start_by, completion_window, attempts,
-                     waiting_for, percent, bytes_total, bytes_done, bytes_stored, result,
-                     monitored_by)
+                     resource_type, resource_name, resource_id, vault_name, vault_arn, role_arn, document_id, plan_id,
+                     plan_name, plan_version, rule_id, rule_name, selection_name, options, due_at, created_at,
+                     start_by, completion_window, attempts, waiting_for, percent, bytes_total, bytes_done,
+                     bytes_stored, result, monitored_by)
     SELECT {{uuid}}, 'BACKUP', taken.account, taken.region, 'CREATED', 0, :priority, taken.site, taken.organization_id,
-           taken.path, taken.arn, taken.type, taken.name, taken.id, CAST(:vault_name AS TEXT),
+           coalesce(taken.path, ''), taken.arn, taken.type, taken.name, taken.id, CAST(:vault_name AS TEXT),
            replace(:vault_arn, '$account', taken.account),
            replace((SELECT role_arn FROM document_selection s
                      WHERE s.document_id = :document_id AND s.plan_name = :plan_name
                        AND s.selection_name = taken.selection_name), '$account', taken.account),
-           CAST(:document_id AS TEXT), CAST(:plan_name AS TEXT), CAST(:rule_name AS TEXT), taken.selection_name,
+           CAST(:document_id AS TEXT), CAST(:plan_id AS TEXT), CAST(:plan_name AS TEXT), CAST(:plan_version AS TEXT),
+           CAST(:rule_id AS TEXT), CAST(:rule_name AS TEXT), taken.selection_name,
            CAST(:options AS TEXT), CAST(:at AS BIGINT), CAST(:created_at AS BIGINT), CAST(:start_by AS BIGINT),
            CAST(:completion_window AS BIGINT), 0, '', 0, 0, 0, 0, '{{{{}}}}',
            {MONITORED_BY.format(organization="taken.organization_id")}
       FROM (SELECT r.id, r.account, r.region, r.arn, r.type, r.name, r.site, p.organization_id, p.path,
                    min(ds.selection_name) AS selection_name
               FROM ({_IN_FORCE}) held
-              JOIN placement p ON p.account_id = held.account_id AND p.starts_at <= :at AND p.ends_at > :at
+              LEFT JOIN placement p ON p.account_id = held.account_id AND p.starts_at <= :at AND p.ends_at > :at
               JOIN resource r ON r.account = held.account_id AND r.region = :region AND r.id > :after
               JOIN resource_interval ri ON ri.resource_id = r.id AND ri.starts_at <= :at AND ri.ends_at > :at
               JOIN document_selection ds ON ds.document_id = held.document_id AND ds.plan_name = :plan_name
@@ -122,15 +147,18 @@ _MAKE_JOBS = f"""
                                            AND rv.class_id = ri.class_id
              WHERE held.document_id = :document_id AND coalesce(rv.selected, v.selected)
                AND (coalesce(rv.regardless, v.regardless)
-                    OR NOT EXISTS (SELECT 1 FROM organization o
-                                     JOIN setting s ON s.account = o.management_account
-                                    WHERE o.id = p.organization_id AND s.region = :region
-                                      AND s.name = 'opt-in ' || r.type AND s.value = 'false'))
+                    OR NOT EXISTS (SELECT 1 FROM setting s
+                                    WHERE s.account = CASE WHEN CAST(:plan_id AS TEXT) IS NULL
+                                                           THEN (SELECT o.management_account FROM organization o
+                                                                  WHERE o.id = p.organization_id)
+                                                           ELSE r.account END
+                                      AND s.region = :region AND s.name = 'opt-in ' || r.type AND s.value = 'false'))
              GROUP BY r.id, r.account, r.region, r.arn, r.type, r.name, r.site, p.organization_id, p.path
              ORDER BY r.id
              LIMIT :batch) taken
      WHERE true
-    ON CONFLICT (account, region, plan_name, rule_name, resource_arn, due_at) DO UPDATE SET due_at = excluded.due_at
+    ON CONFLICT (account, region, plan_name, rule_name, resource_arn, due_at, coalesce(plan_id, ''))
+    DO UPDATE SET due_at = excluded.due_at
     RETURNING resource_id, id, account, created_at"""
 
 
@@ -150,6 +178,8 @@ class DueRule:
     completion_window: int
     vault_name: str
     next_due_at: int
+    plan_id: str | None = None
+    """Of a plan that the account made itself: then the document is its version."""
 
 
 def documents_not_installed(tx: sa.Connection, batch: int) -> Sequence[tuple[str, str]]:
@@ -170,6 +200,18 @@ def install(
     if selections:
         tx.execute(_ADD_SELECTION, [dict(selection) for selection in selections])
     tx.execute(_MARK_INSTALLED, {"id": document_id, "at": at})
+
+
+def take_up(
+    tx: sa.Connection, plan_id: str, version_id: str, plan_name: str, rules: Sequence[Mapping[str, Any]], at: int
+) -> None:
+    """Keep the rules of a plan's latest version, and its present selections; earlier versions have no next runs."""
+    plan = {"plan_id": plan_id, "document_id": version_id, "plan_name": plan_name}
+    tx.execute(_RETIRE_VERSIONS, {"plan_id": plan_id, "at": at})
+    if rules:
+        tx.execute(_ADD_RULE, [{**plan, **rule} for rule in rules])
+    tx.execute(_DROP_SELECTIONS, plan)
+    tx.execute(_TAKE_SELECTIONS, plan)
 
 
 def retire(tx: sa.Connection, at: int) -> None:
@@ -211,10 +253,15 @@ def next_due(tx: sa.Connection) -> int | None:
     return None if found is None or found == FOREVER else int(found)
 
 
-def advance(tx: sa.Connection, rule: DueRule, following: int) -> bool:
+def note_run(tx: sa.Connection, plan_id: str, due_at: int) -> None:
+    """Note when a plan that an account made itself ran last."""
+    tx.execute(_NOTE_RUN, {"plan_id": plan_id, "due_at": due_at})
+
+
+def advance(tx: sa.Connection, rule: DueRule, following: int, *, now: int) -> bool:
     """Move the rule to its next run; return False when somebody else has moved it already."""
     where = {"document_id": rule.document_id, "plan_name": rule.plan_name, "rule_name": rule.rule_name}
-    values = {**where, "region": rule.region, "next": following, "was": rule.next_due_at}
+    values = {**where, "region": rule.region, "next": following, "was": rule.next_due_at, "now": now}
     return tx.execute(_ADVANCE, values).rowcount == 1
 
 
@@ -263,7 +310,10 @@ def make_jobs(
     """
     values = {
         "document_id": rule.document_id,
+        "plan_id": rule.plan_id,
         "plan_name": rule.plan_name,
+        "plan_version": None if rule.plan_id is None else rule.document_id,
+        "rule_id": from_json(rule.rule)["rule_id"],
         "rule_name": rule.rule_name,
         "region": rule.region,
         "vault_name": rule.vault_name,

@@ -16,6 +16,7 @@ from holdfast.plan.model.plan import LONGEST_WINDOW_MINUTES, CopyAction, Lifecyc
 from holdfast.plan.model.selection import Condition, Operator, Selection, TagTerm
 from holdfast.plan.model.template import TEMPLATES, get_template
 from holdfast.plan.service import DatedPlan, get_selection
+from holdfast.schedule.service import take_up_plan
 from holdfast.wire.backup_points import lifecycle_from_wire
 from holdfast.wire.call import Call, Handler
 from holdfast.wire.jsonbody import MalformedBodyError, read_object, reader, write_object
@@ -37,6 +38,7 @@ def create_backup_plan(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
         creator_request_id=shape.get("CreatorRequestId"),
         now=call.now,
     )
+    _take_up(call, dated.plan.id)
     return _changed(dated)
 
 
@@ -44,12 +46,14 @@ def update_backup_plan(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     """Let a plan say something else from now on."""
     body = body_from_wire(shape["BackupPlan"])
     dated = service.update_plan(call.tx, call.caller.account, call.region, shape["BackupPlanId"], body, now=call.now)
+    _take_up(call, dated.plan.id)
     return _changed(dated)
 
 
 def delete_backup_plan(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     """Delete a plan; its versions can still be read."""
     dated = service.delete_plan(call.tx, call.caller.account, call.region, shape["BackupPlanId"], now=call.now)
+    _take_up(call, dated.plan.id)
     return {
         "BackupPlanId": dated.plan.id,
         "BackupPlanArn": dated.plan.arn,
@@ -83,7 +87,7 @@ def get_backup_plan(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     answer = {**_summary(dated), "BackupPlan": plan_to_wire(dated.plan)}
     del answer["BackupPlanName"]
     preview = shape.get("MaxScheduledRunsPreview", 0)
-    if preview:
+    if preview and dated.deleted_at is None:
         answer["ScheduledRunsPreview"] = next_runs(dated.plan, call.now, preview)
     return answer
 
@@ -156,12 +160,14 @@ def create_backup_selection(call: Call, shape: dict[str, Any]) -> dict[str, Any]
         creator_request_id=shape.get("CreatorRequestId"),
         now=call.now,
     )
+    _take_up(call, shape["BackupPlanId"])
     return {"SelectionId": made.id, "BackupPlanId": shape["BackupPlanId"], "CreationDate": made.created_at}
 
 
 def delete_backup_selection(call: Call, shape: dict[str, Any]) -> None:
     """Take a selection from a plan of the account's own."""
     service.delete_selection(call.tx, call.caller.account, call.region, shape["BackupPlanId"], shape["SelectionId"])
+    _take_up(call, shape["BackupPlanId"])
 
 
 def list_backup_selections(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
@@ -388,6 +394,10 @@ def _changed(dated: DatedPlan) -> dict[str, Any]:
 
 def _settings_to_wire(settings: Mapping[str, Mapping[str, str]]) -> list[dict[str, Any]] | None:
     return [{"ResourceType": kind, "BackupOptions": dict(options)} for kind, options in settings.items()] or None
+
+
+def _take_up(call: Call, plan_id: str) -> None:
+    take_up_plan(call.tx, call.caller.account, call.region, plan_id, now=call.now)
 
 
 def _get(call: Call, shape: Mapping[str, Any], *, version_id: str | None = None) -> DatedPlan:

@@ -152,9 +152,10 @@ CREATE TABLE account_document (
 );
 CREATE INDEX account_document_document ON account_document (document_id, ends_at);
 
--- What the scheduler needs of a backup document, taken out of it once, when it first comes into force.
+-- What the scheduler needs of a backup document, taken out of it once, when it first comes into force; of a plan that an
+-- account made itself (then plan_id says which), with its version in the place of the document.
 CREATE TABLE document_rule (
-    document_id TEXT NOT NULL, plan_name TEXT NOT NULL, rule_name TEXT NOT NULL, region TEXT NOT NULL,
+    document_id TEXT NOT NULL, plan_id TEXT, plan_name TEXT NOT NULL, rule_name TEXT NOT NULL, region TEXT NOT NULL,
     rule TEXT NOT NULL, schedule TEXT NOT NULL, timezone TEXT NOT NULL, start_window BIGINT NOT NULL,
     completion_window BIGINT NOT NULL, vault_name TEXT NOT NULL, next_due_at BIGINT,
     PRIMARY KEY (document_id, plan_name, rule_name, region)
@@ -424,7 +425,7 @@ CREATE TABLE job (
 
 -- One run makes one job per resource, however often the scheduler looks. The instant comes first: what is made together
 -- lies together.
-CREATE UNIQUE INDEX job_run ON job (due_at, resource_arn, account, region, plan_name, rule_name);
+CREATE UNIQUE INDEX job_run ON job (due_at, resource_arn, account, region, plan_name, rule_name, coalesce(plan_id, ''));
 
 -- One backup or copy of a resource at a time.
 CREATE UNIQUE INDEX job_active ON job (account, region, resource_arn)
