@@ -22,6 +22,7 @@ from holdfast.recovery.event import Change, note_change
 from holdfast.recovery.guard import why_stopped
 from holdfast.recovery.model import POINT_TAG, RecoveryPoint
 from holdfast.repository.repository import Repository
+from holdfast.repository.writer import CancelledError
 from holdfast.vault import ledger
 from holdfast.vault import store as vaults
 from holdfast.vault.custody import Custody
@@ -53,6 +54,11 @@ class ColdMover:
     forgotten: Callable[[str], None] = lambda _repository_id: None
     """Told of each repository that a snapshot was forgotten in."""
     _one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
+    _stopping: threading.Event = field(default_factory=threading.Event)
+
+    def stop(self) -> None:
+        """Give up what is being moved, at once, and move nothing more; whoever comes next begins that point anew."""
+        self._stopping.set()
 
     def move_due(self, *, now: datetime) -> Moved:
         """Move every point that is due at `now`; one that can't be moved says why, and is tried again the next time."""
@@ -64,6 +70,8 @@ class ColdMover:
                     # A move ends by forgetting what is warm, and while deletion is stopped nothing is forgotten.
                     due = [] if why_stopped(tx) else store.turning_cold(tx, now=now, after=after, limit=_BATCH)
                 for point in due:
+                    if self._stopping.is_set():
+                        return done
                     self._try(point, done, now)
                 if len(due) < _BATCH:
                     return done
@@ -74,6 +82,8 @@ class ColdMover:
             if self._move(point, now):
                 done.points.append(point.arn)
                 log.info("point.moved_to_cold", point=point.arn)
+        except CancelledError:
+            log.info("point.move_given_up", point=point.arn)
         except HoldfastError as error:
             why = f"It could not be moved to cold storage yet: {error}"
             done.waiting[point.arn] = why
@@ -93,7 +103,10 @@ class ColdMover:
         host = self.custody.settings.host_id
         prepare_repository(self.database, self.custody, cold_row.id, host_id=host, machine=self.machine, now=now)
         warm, cold = self._open(warm_row.id), self._open(cold_row.id)
-        snapshot_id = _copied_before(cold, point) or cold.copy_from(warm, point.snapshot_id).snapshot_id
+        snapshot_id = _copied_before(cold, point)
+        if snapshot_id is None:
+            stopping = self._stopping.is_set
+            snapshot_id = cold.copy_from(warm, point.snapshot_id, cancelled=stopping).snapshot_id
         cold.read_back(snapshot_id)
         body = {"point": point.id, "repository": cold_row.id, "snapshot": snapshot_id}
         with self.database.transaction() as tx:

@@ -101,6 +101,7 @@ class Holdfast:
     def stop(self) -> None:
         """End it all: loops first, then jobs (which stay for the next process), then the database."""
         if self._loops is not None:
+            self.cold_mover.stop()
             self._loops.stop()
             self._loops = None
         self.supervisor.stop()
