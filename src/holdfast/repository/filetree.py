@@ -1,14 +1,12 @@
 """A directory tree as a stream of entries: everything is opened relative to its directory, and no link is followed."""
 
 import errno
-import functools
-import grp
 import os
-import pwd
 import stat
+from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from operator import itemgetter
 from pathlib import Path
 
 from holdfast.repository.entry import (
@@ -23,23 +21,15 @@ from holdfast.repository.entry import (
     Problem,
     UnreadableError,
 )
+from holdfast.repository.listing import Item, Known, list_directory
+from holdfast.repository.listing_process import ListingProcess
 from holdfast.repository.parent import ParentTree
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Without O_NONBLOCK, opening what has become a fifo meanwhile would wait for ever.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_LISTED_BEFORE_PROCESS = 2000  # a process is worth its start only if there is much to do
 _BLOCK = 512  # what st_blocks counts, whatever the file system's own block is
-_KINDS = {
-    stat.S_IFREG: Kind.FILE,
-    stat.S_IFDIR: Kind.DIR,
-    stat.S_IFLNK: Kind.SYMLINK,
-    stat.S_IFBLK: Kind.DEV,
-    stat.S_IFCHR: Kind.CHARDEV,
-    stat.S_IFIFO: Kind.FIFO,
-    stat.S_IFSOCK: Kind.SOCKET,
-}
-_LINKED = frozenset({Kind.FILE, Kind.SYMLINK, Kind.DEV, Kind.CHARDEV})
-
 Excluded = Callable[[tuple[bytes, ...]], bool]
 
 
@@ -83,13 +73,22 @@ def walk_tree(
 
 @dataclass(slots=True)
 class _Level:
-    """A directory that the walk is in: the names still to come, and problems not told yet."""
+    """A directory that the walk is in: what is still to come, and problems not told yet."""
 
     path: tuple[bytes, ...]
     descriptor: int
-    names: "Iterator[tuple[bytes, os.DirEntry[str]]]"
+    items: Iterator[Item] = field(default_factory=lambda: iter(()))
+    dirs: deque[Item] = field(default_factory=deque)
     problems: list[Problem] = field(default_factory=list)
     content: "_FileContent | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """A directory that is being listed before the walk has come to it."""
+
+    item: Item
+    descriptor: int
 
 
 class _Walk:
@@ -97,31 +96,36 @@ class _Walk:
         self._parent = parent
         self._rules = rules
         self._device = device
+        self._listed = 0
+        self._process: ListingProcess | None = None
+        self._ahead: _Ahead | None = None
 
     def run(self, root: int) -> Iterator[Entry | Problem]:
         # A stack of our own: trees are deeper than Python's.
-        levels = [_Level((), root, self._names((), root))]
+        levels = [_Level((), root)]
         try:
+            self._list(levels, None if self._parent is None else self._parent.root)
             while levels:
                 level = levels[-1]
                 while level.problems:
                     yield level.problems.pop()
-                item = next(level.names, None)
+                item = next(level.items, None)
                 if item is None:
                     levels.pop()
                     if levels:
                         os.close(level.descriptor)
                     continue
-                name, listed = item
-                path = (*level.path, name)
+                path = (*level.path, item.name)
+                if level.dirs and level.dirs[0] is item:
+                    level.dirs.popleft()
                 if self._rules.exclude is not None and self._rules.exclude(path):
                     continue
-                entry = self._entry(path, level, name, listed)
+                entry = self._entry(path, level, item)
                 while level.problems:
                     yield level.problems.pop()
                 if entry is None:
                     continue
-                descriptor = self._open_directory(path, level, name) if entry.kind is Kind.DIR else None
+                descriptor = self._open_directory(path, level, item) if entry.kind is Kind.DIR else None
                 if entry.kind is Kind.DIR and descriptor is None:
                     continue
                 if descriptor is None:
@@ -131,102 +135,128 @@ class _Walk:
                         level.content = None
                     continue
                 # Before the entry is yielded, since whoever takes it may stop there.
-                below = _Level(path, descriptor, iter(()))
-                levels.append(below)
+                levels.append(_Level(path, descriptor))
                 yield entry
-                if not self._rules.one_filesystem or os.fstat(descriptor).st_dev == self._device:
-                    below.names = self._names(path, descriptor, below.problems)
+                if self._is_ahead(descriptor) or self._is_of_this_walk(descriptor):
+                    self._list(levels, item.below)
         finally:
             for level in levels:
                 if level.content is not None:
                     level.content.close()
-            for level in levels[1:]:
-                os.close(level.descriptor)
+            ahead = {self._ahead.descriptor} if self._ahead is not None else set()
+            for descriptor in ahead | {level.descriptor for level in levels[1:]}:
+                os.close(descriptor)
+            if self._process is not None:
+                self._process.end()
 
-    @staticmethod
-    def _names(
-        path: tuple[bytes, ...], descriptor: int, problems: list[Problem] | None = None
-    ) -> "Iterator[tuple[bytes, os.DirEntry[str]]]":
-        """Yield what a directory holds, in the byte order of the names."""
+    def _is_ahead(self, descriptor: int) -> bool:
+        return self._ahead is not None and self._ahead.descriptor == descriptor
+
+    def _is_of_this_walk(self, descriptor: int) -> bool:
+        return not self._rules.one_filesystem or os.fstat(descriptor).st_dev == self._device
+
+    def _list(self, levels: list[_Level], tree: bytes | None) -> None:
+        """List the directory that the walk has just entered; `tree` is what it was in the parent."""
+        level = levels[-1]
         try:
-            with os.scandir(descriptor) as found:
-                return iter(sorted(((os.fsencode(item.name), item) for item in found), key=itemgetter(0)))
+            items = self._items(level.descriptor, tree)
         except OSError as error:
-            if problems is None:
+            if len(levels) == 1:
                 raise UnreadableError(f"the directory cannot be listed: {error.strerror}") from error
-            problems.append(Problem(path, f"unreadable: {error.strerror}"))
-            return iter(())
+            level.problems.append(Problem(level.path, f"unreadable: {error.strerror}"))
+            items = []
+        level.items = iter(items)
+        level.dirs.extend(item for item in items if item.kind is Kind.DIR)
+        self._listed += len(items)
+        if self._process is None and self._listed >= _LISTED_BEFORE_PROCESS and (os.cpu_count() or 1) > 1:
+            self._process = ListingProcess(atime=self._rules.atime)
+        if self._process is not None:
+            self._ask_ahead(levels, self._process)
 
-    def _entry(self, path: tuple[bytes, ...], level: "_Level", name: bytes, listed: "os.DirEntry[str]") -> Entry | None:
-        parent = level.descriptor
+    def _items(self, descriptor: int, tree: bytes | None) -> list[Item]:
+        if self._process is not None and self._is_ahead(descriptor):
+            self._ahead = None
+            return self._process.answer()
+        return list_directory(descriptor, self._text(tree), atime=self._rules.atime)
+
+    def _text(self, tree: bytes | None) -> bytes:
+        return b"" if self._parent is None else self._parent.text(tree)
+
+    def _ask_ahead(self, levels: list[_Level], process: ListingProcess) -> None:
+        """Have the next directory that the walk will come to listed meanwhile."""
+        if self._ahead is not None:  # the walk could not enter it
+            os.close(self._ahead.descriptor)
+            self._ahead = None
+            with suppress(OSError):
+                process.answer()
+        for level in reversed(levels):
+            while level.dirs:
+                item = level.dirs[0]
+                if self._rules.exclude is not None and self._rules.exclude((*level.path, item.name)):
+                    level.dirs.popleft()
+                    continue
+                try:
+                    descriptor = os.open(item.name, _DIRECTORY, dir_fd=level.descriptor)
+                except OSError:
+                    return  # the walk comes to it, and says so
+                if not self._is_of_this_walk(descriptor):
+                    os.close(descriptor)
+                    return
+                self._ahead = _Ahead(item, descriptor)
+                process.ask(descriptor, self._text(item.below))
+                return
+
+    def _entry(self, path: tuple[bytes, ...], level: "_Level", item: Item) -> Entry | None:
+        kind, metadata = item.kind, item.metadata
         try:
-            found = listed.stat(follow_symlinks=False)  # below the open descriptor, as everything is
-            kind = _KINDS.get(stat.S_IFMT(found.st_mode))
-            if kind is None:
+            if item.error:
+                raise OSError(item.error, os.strerror(item.error))  # noqa: TRY301 - told as all others
+            if kind is None or metadata is None:
                 level.problems.append(Problem(path, "of a kind that cannot be stored"))
                 return None
             if kind is Kind.FILE:
-                return self._file(path, level, name, found)
-            target = os.readlink(name, dir_fd=parent) if kind is Kind.SYMLINK else b""
-            xattrs = _xattrs(path, level, _through_proc(parent, name)) if self._rules.xattrs else ()
+                return self._file(path, level, item.name, metadata, item.known)
+            if kind is Kind.SYMLINK:
+                metadata = metadata._replace(link_target=os.readlink(item.name, dir_fd=level.descriptor))
+            if self._rules.xattrs:
+                xattrs = _xattrs(path, level, _through_proc(level.descriptor, item.name))
+                metadata = metadata._replace(xattrs=xattrs) if xattrs else metadata
         except OSError as error:
             level.problems.append(Problem(path, _why(error)))
             return None
-        return Entry(path, kind, self._metadata(kind, found, target, xattrs))
+        return Entry(path, kind, metadata)
 
-    def _file(self, path: tuple[bytes, ...], level: "_Level", name: bytes, found: os.stat_result) -> Entry:
-        if self._parent is not None:
-            metadata = self._metadata(Kind.FILE, found, b"", ())
-            known = self._parent.unchanged_file(path, metadata)
-            if known is not None:
-                # Whoever changes an attribute changes ctime, so these are as they were, too.
-                if known.xattrs and self._rules.xattrs:
-                    metadata = metadata._replace(xattrs=known.xattrs)
-                otherwise = _FileContent(level.descriptor, name, found)
-                return Entry(path, Kind.FILE, metadata, Kept(known.content, found.st_size, otherwise, known.encoded))
-        content = _FileContent(level.descriptor, name, found)
+    def _file(
+        self, path: tuple[bytes, ...], level: "_Level", name: bytes, metadata: Metadata, known: Known | None
+    ) -> Entry:
+        content = _FileContent(level.descriptor, name, metadata)
+        if known is not None:
+            # Whoever changes an attribute changes ctime, so these are as they were, too.
+            if known.xattrs and self._rules.xattrs:
+                metadata = metadata._replace(xattrs=known.xattrs)
+            return Entry(path, Kind.FILE, metadata, Kept(known.content, metadata.size, content, known.encoded))
         level.content = content
         opened = content.open()
         xattrs = _xattrs(path, level, opened) if self._rules.xattrs else ()
-        return Entry(path, Kind.FILE, self._metadata(Kind.FILE, found, b"", xattrs), content)
+        return Entry(path, Kind.FILE, metadata._replace(xattrs=xattrs) if xattrs else metadata, content)
 
-    @staticmethod
-    def _open_directory(path: tuple[bytes, ...], level: "_Level", name: bytes) -> int | None:
+    def _open_directory(self, path: tuple[bytes, ...], level: "_Level", item: Item) -> int | None:
+        if self._ahead is not None and self._ahead.item is item:
+            return self._ahead.descriptor
         try:
-            return os.open(name, _DIRECTORY, dir_fd=level.descriptor)
+            return os.open(item.name, _DIRECTORY, dir_fd=level.descriptor)
         except OSError as error:
             level.problems.append(Problem(path, _why(error)))
             return None
-
-    def _metadata(
-        self, kind: Kind, found: os.stat_result, target: bytes, xattrs: tuple[tuple[str, bytes], ...]
-    ) -> Metadata:
-        return Metadata(
-            mode=stat.S_IMODE(found.st_mode),
-            uid=found.st_uid,
-            gid=found.st_gid,
-            user=_user(found.st_uid),
-            group=_group(found.st_gid),
-            mtime_ns=found.st_mtime_ns,
-            atime_ns=found.st_atime_ns if self._rules.atime else found.st_mtime_ns,
-            ctime_ns=found.st_ctime_ns,
-            size=found.st_size if kind is Kind.FILE else 0,
-            inode=found.st_ino,
-            device=found.st_dev,
-            links=found.st_nlink if kind in _LINKED else 0,
-            link_target=target,
-            rdev=found.st_rdev if kind in (Kind.DEV, Kind.CHARDEV) else 0,
-            xattrs=xattrs,
-        )
 
 
 class _FileContent:
     """One file of a directory that is open. Read once, while that directory's entries are being yielded."""
 
-    def __init__(self, parent: int, name: bytes, found: os.stat_result) -> None:
+    def __init__(self, parent: int, name: bytes, listed: Metadata) -> None:
         self._parent = parent
         self._name = name
-        self._found = found
+        self._listed = listed
         self._descriptor: int | None = None
 
     def open(self) -> int:
@@ -253,19 +283,20 @@ class _FileContent:
                 raise UnreadableError("changed while read: no file any more")
             yield from _runs(descriptor, before)
             after = os.fstat(descriptor)
-            if _differs(self._found, before) or _differs(before, after):
+            listed = self._listed
+            if _state(before) != _state(after) or _state(before) != (
+                listed.size,
+                listed.mtime_ns,
+                listed.inode,
+                listed.device,
+            ):
                 yield Noticed("changed while read")
         finally:
             self.close()
 
 
-def _differs(one: os.stat_result, other: os.stat_result) -> bool:
-    return (
-        one.st_size != other.st_size
-        or one.st_mtime_ns != other.st_mtime_ns
-        or one.st_ino != other.st_ino
-        or one.st_dev != other.st_dev
-    )
+def _state(found: os.stat_result) -> tuple[int, int, int, int]:
+    return found.st_size, found.st_mtime_ns, found.st_ino, found.st_dev
 
 
 def _runs(descriptor: int, found: os.stat_result) -> Iterator[Piece]:
@@ -330,19 +361,3 @@ def _why(error: OSError) -> str:
     if error.errno in (errno.ENOTDIR, errno.ELOOP):
         return "changed while read: no directory any more"
     return f"unreadable: {error.strerror}"
-
-
-@functools.lru_cache(maxsize=1024)
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return ""
-
-
-@functools.lru_cache(maxsize=1024)
-def _group(gid: int) -> str:
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return ""

@@ -4,6 +4,7 @@ import ctypes
 import gc
 import os
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -17,6 +18,39 @@ def started(module: str, *arguments: str, **streams: Any) -> "subprocess.Popen[b
     command = [sys.executable, "-m", module, *arguments]
     path = os.pathsep.join(filter(None, sys.path))
     return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, **streams)  # noqa: S603 - all ours
+
+
+def connected(module: str) -> "tuple[subprocess.Popen[bytes], socket.socket]":
+    """Start a module of this program with one end of a socket, whose number is its argument; return the other end."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        number = theirs.fileno()
+        return started(module, str(number), stdin=subprocess.DEVNULL, pass_fds=[number]), ours
+
+
+def received(connection: socket.socket, size: int) -> bytearray | None:
+    """Return as many bytes as were asked for, or None if the other side has gone."""
+    data = bytearray(size)
+    view = memoryview(data)
+    try:
+        while view:
+            count = connection.recv_into(view)
+            if not count:
+                return None
+            view = view[count:]
+    except ConnectionError:
+        return None
+    return data
+
+
+def received_with_descriptors(connection: socket.socket, size: int, *, at_most: int) -> tuple[bytes, list[int]] | None:
+    """Return as many bytes as were asked for and the descriptors that came with them, or None like `received`."""
+    try:
+        head, descriptors, _, _ = socket.recv_fds(connection, size, at_most)
+    except ConnectionError:
+        return None
+    rest = received(connection, size - len(head)) if head else None
+    return None if rest is None else (head + rest, descriptors)
 
 
 def leave_interrupts_to_parent() -> None:

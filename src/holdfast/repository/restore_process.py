@@ -10,7 +10,6 @@ import marshal
 import os
 import socket
 import struct
-import subprocess
 import sys
 import threading
 from collections import deque
@@ -24,7 +23,7 @@ import zstandard
 from holdfast.core.errors import UnavailableError
 from holdfast.repository.cipher import Box, BoxKey
 from holdfast.repository.entry import Metadata
-from holdfast.repository.own_process import leave_interrupts_to_parent, started
+from holdfast.repository.own_process import connected, leave_interrupts_to_parent, received, received_with_descriptors
 from holdfast.repository.pack import BlobKind, PackedBlob, open_blob
 from holdfast.repository.restored_file import Piece, RestoredFile, TargetFailedError, being_written, write_pieces
 
@@ -49,14 +48,7 @@ class RestoreProcess:
     def __init__(self, key: BoxKey, *, verify: bool, owners: bool) -> None:
         self._waiting: deque[tuple[Sequence[RestoredFile], Future[int]]] = deque()
         self._guard = threading.Lock()
-        self._socket, theirs = socket.socketpair()
-        with theirs:
-            self._process = started(
-                "holdfast.repository.restore_process",
-                str(theirs.fileno()),
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-            )
+        self._process, self._socket = connected("holdfast.repository.restore_process")
         self._socket.sendall(key.encrypt + key.mac_k + key.mac_r + bytes([verify, owners]))
         self._reader = threading.Thread(target=self._read_answers, name="restore-answers", daemon=True)
         self._reader.start()
@@ -108,8 +100,8 @@ class RestoreProcess:
         self._socket.close()
 
     def _read_answers(self) -> None:
-        while (head := _received(self._socket, _LENGTH.size)) is not None:
-            answer = _received(self._socket, _LENGTH.unpack(head)[0])
+        while (head := received(self._socket, _LENGTH.size)) is not None:
+            answer = received(self._socket, _LENGTH.unpack(head)[0])
             if answer is None:
                 break
             failure, written, outcomes = marshal.loads(answer)  # noqa: S302 - from a process of our own
@@ -138,24 +130,9 @@ def _metadata(values: tuple[int, int, int, int, int, int, tuple[tuple[str, bytes
     return Metadata(mode=mode, uid=uid, gid=gid, mtime_ns=mtime_ns, atime_ns=atime_ns, size=size, xattrs=xattrs)
 
 
-def _received(connection: socket.socket, size: int) -> bytearray | None:
-    """Return as many bytes as were asked for, or None if the other side has gone."""
-    data = bytearray(size)
-    view = memoryview(data)
-    try:
-        while view:
-            count = connection.recv_into(view)
-            if not count:
-                return None
-            view = view[count:]
-    except ConnectionError:
-        return None
-    return data
-
-
 def serve(connection: socket.socket) -> None:
     """Write batches until the other side ends."""
-    start = _received(connection, _KEY_BYTES + 2)
+    start = received(connection, _KEY_BYTES + 2)
     if start is None:
         return
     box = Box(BoxKey.from_bytes(bytes(start[:_KEY_BYTES])))
@@ -173,16 +150,19 @@ def serve(connection: socket.socket) -> None:
             for descriptor in {file.directory for file in files}:
                 os.close(descriptor)
         answer = marshal.dumps((failure, written, [(f.is_done, f.problems, f.identity) for f in files]))
-        connection.sendall(_LENGTH.pack(len(answer)) + answer)
+        try:
+            connection.sendall(_LENGTH.pack(len(answer)) + answer)
+        except OSError:
+            return  # nobody waits for it any more
 
 
 def _asked(connection: socket.socket) -> tuple[list[RestoredFile], list[Piece], memoryview] | None:
-    head, directories, _, _ = socket.recv_fds(connection, _HEAD.size, DIRECTORIES_AT_MOST)
-    rest = _received(connection, _HEAD.size - len(head)) if head else None
-    if rest is None:
+    head = received_with_descriptors(connection, _HEAD.size, at_most=DIRECTORIES_AT_MOST)
+    if head is None:
         return None
-    asked_bytes, data_bytes = _HEAD.unpack(head + rest)
-    asked, data = _received(connection, asked_bytes), _received(connection, data_bytes)
+    sizes, directories = head
+    asked_bytes, data_bytes = _HEAD.unpack(sizes)
+    asked, data = received(connection, asked_bytes), received(connection, data_bytes)
     if asked is None or data is None:
         return None
     file_values, piece_values = marshal.loads(asked)  # noqa: S302 - from a process of our own
