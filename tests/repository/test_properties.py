@@ -6,8 +6,9 @@ import stat
 import struct
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import orjson
@@ -16,11 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 from tests.repository.builders import a_file, a_repository
-from tests.repository.conftest import NOON
+from tests.repository.conftest import NOON, PASSWORD
+from tests.repository.dying import DyingStorage
 from tests.repository.trees import describe
 
 from holdfast.core.errors import HoldfastError
-from holdfast.repository import go_json
+from holdfast.repository import blob_writer, go_json
 from holdfast.repository.blob_writer import WriteLimits
 from holdfast.repository.check import Depth
 from holdfast.repository.chunk import ChunkClass, Chunker, RunCutter, seed_of
@@ -28,9 +30,12 @@ from holdfast.repository.cipher import OVERHEAD, Box, BoxBrokenError, BoxKey
 from holdfast.repository.config import irreducible_polynomial, is_irreducible
 from holdfast.repository.entry import Entry, Hole, Kind, Metadata, Piece
 from holdfast.repository.filetree import walk_tree
+from holdfast.repository.lock import RepositoryLockedError
 from holdfast.repository.pack import BlobKind, PackedBlob, decode_header, encode_header
 from holdfast.repository.pattern import Choice
-from holdfast.repository.sweep import SweepRules
+from holdfast.repository.repository import Repository
+from holdfast.repository.storage import MemoryStorage, Storage, StorageFailedError
+from holdfast.repository.sweep import SweepPlan, SweepRules
 from holdfast.repository.tree import decode_node, decode_tree, encode_node, encode_tree, split_tree
 from holdfast.repository.writer import Limits, SnapshotWriter
 
@@ -320,64 +325,102 @@ def test_a_pattern_that_takes_something_lets_the_walk_reach_it(parts: list[str],
             assert choice.takes((*path, b"below"))
 
 
+NUMBERS = st.sets(st.integers(0, 20), min_size=1, max_size=8)
+
+
 class RepositoryModel(RuleBasedStateMachine):
-    """Backups, forgetting, copies and sweeps in any order, some writers frozen and woken, against a dictionary."""
+    """Backups, forgetting, copies and sweeps in any order against a dictionary.
+
+    Writers are frozen and woken, plans grow old, storage dies in mid-write, and locks are taken for stale.
+    """
 
     writers: Bundle[SnapshotWriter] = Bundle("writers")
+    plans: Bundle[SweepPlan] = Bundle("plans")
 
     def __init__(self) -> None:
         super().__init__()
-        self.repository = a_repository()
+        self.base = tempfile.TemporaryDirectory()
+        self.storage = MemoryStorage()
+        self.repository = a_repository(self.storage)
+        self.cached = self.opened(self.storage, cache=Path(self.base.name))
         self.other = a_repository()
         self.model: dict[str, dict[bytes, bytes]] = {}
         self.open: dict[int, SnapshotWriter] = {}
         self.frozen: dict[int, dict[bytes, bytes]] = {}
         self.at = NOON
-        self.limits = Limits(write=WriteLimits(pack_bytes=2000, threads=1, processes=0))
+        self.limits = Limits(write=WriteLimits(pack_bytes=1000, threads=1, processes=0))
+        # An index file for every few blobs, so that frozen and dying writers leave some.
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(blob_writer, "BLOBS_PER_FILE", 3)
 
     def teardown(self) -> None:
         for writer in self.open.values():
             writer.abort()
+        self.patch.undo()
+        self.base.cleanup()
+
+    def opened(self, storage: Storage, cache: Path | None = None) -> Repository:
+        return Repository.open(storage, PASSWORD, host_id="a-host", cache=cache)
 
     def content(self, numbers: set[int]) -> dict[bytes, bytes]:
         return {b"%03d" % number: bytes([number]) * (300 + number) for number in sorted(numbers)}
 
-    @rule(numbers=st.sets(st.integers(0, 20), min_size=1, max_size=8))
-    def back_up(self, numbers: set[int]) -> None:
-        content = self.content(numbers)
+    def later(self) -> datetime:
         self.at += timedelta(minutes=1)
-        written = self.repository.write(
-            [a_file(name, content=data) for name, data in content.items()], at=self.at, limits=self.limits
+        return self.at
+
+    @rule(numbers=NUMBERS, through_cache=st.booleans())
+    def back_up(self, numbers: set[int], through_cache: bool) -> None:
+        content = self.content(numbers)
+        repository = self.cached if through_cache else self.repository
+        written = repository.write(
+            [a_file(name, content=data) for name, data in content.items()], at=self.later(), limits=self.limits
         )
         self.model[written.snapshot_id] = content
 
-    @rule(target=writers, numbers=st.sets(st.integers(0, 20), min_size=1, max_size=8))
-    def freeze(self, numbers: set[int]) -> SnapshotWriter:
+    @rule(target=writers, numbers=NUMBERS, through_cache=st.booleans())
+    def freeze(self, numbers: set[int], through_cache: bool) -> SnapshotWriter:
         content = self.content(numbers)
-        writer = self.repository.begin(limits=self.limits)
+        writer = (self.cached if through_cache else self.repository).begin(limits=self.limits)
         for name, data in content.items():
             writer.add(a_file(name, content=data))
         self.open[id(writer)] = writer
         self.frozen[id(writer)] = content
         return writer
 
-    @rule(writer=consumes(writers))
-    def wake(self, writer: SnapshotWriter) -> None:
-        self.at += timedelta(minutes=1)
-        content = self.frozen.pop(id(writer))
+    @rule(writer=consumes(writers), more=st.integers(21, 40))
+    def wake(self, writer: SnapshotWriter, more: int) -> None:
+        content = self.frozen.pop(id(writer)) | self.content({more})
         del self.open[id(writer)]
         try:
             with writer:
+                writer.add(a_file(b"%03d" % more, content=content[b"%03d" % more]))
                 writer.finish_tree()
-                written = writer.commit(at=self.at)
+                written = writer.commit(at=self.later())
         except HoldfastError:
             return  # its lock was taken for stale meanwhile
         self.model[written.snapshot_id] = content
 
     @rule()
     def take_all_locks_for_stale(self) -> None:
+        self.repository.remove_all_locks()
+
+    @rule(numbers=NUMBERS, writes=st.integers(1, 12))
+    def die_in_a_backup(self, numbers: set[int], writes: int) -> None:
+        """What it had written stays, its lock too, until somebody finds it stale."""
+        content = self.content(numbers)
+        before = {snapshot.id for snapshot in self.repository.snapshots()}
+        locks = {lock.id for lock in self.repository.locks()}
+        with suppress(StorageFailedError):
+            self.opened(DyingStorage(self.storage, writes)).write(
+                [a_file(name, content=data) for name, data in content.items()], at=self.later(), limits=self.limits
+            )
         for lock in self.repository.locks():
-            self.repository.storage.delete(f"locks/{lock.id}")
+            if lock.id not in locks:
+                self.storage.delete(f"locks/{lock.id}")
+        for snapshot in self.repository.snapshots():
+            if snapshot.id not in before:
+                self.model[snapshot.id] = content
 
     @rule(which=st.integers(0))
     def forget(self, which: int) -> None:
@@ -394,17 +437,40 @@ class RepositoryModel(RuleBasedStateMachine):
             back = self.repository.copy_from(self.other, there.snapshot_id, tags=[str(self.at)], limits=self.limits)
             self.model[back.snapshot_id] = self.model[chosen]
 
-    @rule(max_unused=st.sampled_from([0.0, 0.5]), small=st.booleans())
-    def mark(self, max_unused: float, small: bool) -> None:
+    @rule(target=plans, max_unused=st.sampled_from([0.0, 0.5]), small=st.booleans())
+    def plan(self, max_unused: float, small: bool) -> SweepPlan:
         rules = SweepRules(max_unused=max_unused, small_packs=3 if small else 1000, small_bytes=1500)
-        self.repository.mark_sweep(self.repository.plan_sweep(rules), at=self.at, limits=self.limits.write)
+        return self.repository.plan_sweep(rules)
+
+    @rule(plan=consumes(plans))
+    def mark(self, plan: SweepPlan) -> None:
+        """The plan may be an old one: what it would delete may be needed again, or gone."""
+        self.repository.mark_sweep(plan, at=self.at, limits=self.limits.write)
+
+    @rule(writes=st.integers(1, 12))
+    def die_in_a_sweep(self, writes: int) -> None:
+        try:
+            self.opened(DyingStorage(self.storage, writes)).carry_out_sweep(SweepRules(batch_packs=2))
+        except StorageFailedError:
+            for lock in self.repository.locks():
+                if lock.exclusive:
+                    self.storage.delete(f"locks/{lock.id}")
+        except RepositoryLockedError:
+            assert self.open, "nobody else was at work"
 
     @rule()
     def carry_out(self) -> None:
         try:
             self.repository.carry_out_sweep(SweepRules(batch_packs=2))
-        except HoldfastError:
-            assert self.repository.locks(), "nobody else was at work"
+        except RepositoryLockedError:
+            assert self.open, "nobody else was at work"
+
+    @rule()
+    def repair(self) -> None:
+        try:
+            assert self.repository.repair_index().unreadable == ()
+        except RepositoryLockedError:
+            assert self.open, "nobody else was at work"
 
     @invariant()
     def everything_listed_reads_back(self) -> None:
@@ -421,4 +487,8 @@ class RepositoryModel(RuleBasedStateMachine):
 
 
 TestRepositoryModel = RepositoryModel.TestCase
-TestRepositoryModel.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
+TestRepositoryModel.settings = settings(
+    max_examples=max(12, settings.default.max_examples // 20 if settings.default else 0),
+    stateful_step_count=30,
+    deadline=None,
+)
