@@ -162,6 +162,9 @@ def object_storage(url: str) -> ObjectStorage:
         case "s3":
             return s3_storage(parts.netloc, prefix)
         case "gs":
+            # Another endpoint than Google's own: an emulator, or a private one.
+            endpoint = os.environ.get("GOOGLE_BASE_URL", "")
+            where["client_options"] = _CLIENT | {"allow_http": endpoint.startswith("http://")}
             return ObjectStorage(stores.GCSStore(parts.netloc, **where), url, "GOOGLE_APPLICATION_CREDENTIALS")
         case "az":
             endpoint = os.environ.get("AZURE_STORAGE_ENDPOINT", "")
