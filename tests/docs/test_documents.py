@@ -220,6 +220,29 @@ def test_the_guide_to_an_accounts_own_plan(desk: Desk) -> None:
     assert [line.split()[-1] for line in told.splitlines()] == ["SNAPSHOTS"] * 5
 
 
+def test_the_guide_to_choosing_resources(desk: Desk) -> None:
+    guide = "docs/how-to/choose-resources.md"
+    us = Member(desk.server, MANAGEMENT, desk.server.credentials)
+    for name, tags in (
+        ("drafts", {"dataType": "PII", "stage": "test"}),
+        ("ledger", {"datatype": "PII"}),
+        ("letters", {"dataType": "PII"}),
+    ):
+        (place := desk.top / "srv" / name).mkdir()
+        us.register(name, place, Tags=tags)
+    trying, by_ids = blocks_of(guide, "sh")
+    (printed,) = blocks_of(guide, "text")
+    assert [line.rstrip() for line in desk.typed(trying).splitlines()] == printed.splitlines()
+    backup = us.client("backup")
+    rule = {"RuleName": "daily", "TargetBackupVaultName": VAULT}
+    plan = backup.create_backup_plan(BackupPlan={"BackupPlanName": "chosen", "Rules": [rule]})["BackupPlanId"]
+    selection = {"SelectionName": "all", "IamRoleArn": make_role(us, "Choosers"), "Resources": ["*"]}
+    chosen = backup.create_backup_selection(BackupPlanId=plan, BackupSelection=selection)["SelectionId"]
+    written = re.findall(r"(?:orgs/)?[0-9a-f]{8}-\S+|[0-9]{12}$", by_ids, re.MULTILINE)
+    told = desk.typed(by_ids, **dict(zip(written, (plan, chosen, MANAGEMENT), strict=True)))
+    assert re.search(r"^matched +EFS +ledger +Resources \*", told, re.MULTILINE)
+
+
 def test_the_guide_to_copies(desk: Desk, dev: Running) -> None:
     found_organization(dev)
     shop = join(dev, "shop")

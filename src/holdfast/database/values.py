@@ -43,6 +43,18 @@ def from_json(column: str) -> Any:
     return orjson.loads(column)
 
 
+def json_rows(tx: sa.Connection, parameter: str, *columns: str) -> str:
+    """Return the SQL of a table with these columns, all of them text, from a parameter that is JSON: a list of rows.
+
+    Thousands of rows so go into a statement as one value.
+    """
+    if tx.dialect.name == "sqlite":
+        named = ", ".join(f"json_extract(value, '$[{place}]') AS {name}" for place, name in enumerate(columns))
+        return f"(SELECT {named} FROM json_each(:{parameter})) AS given"
+    named = ", ".join(f"value ->> {place} AS {name}" for place, name in enumerate(columns))
+    return f"(SELECT {named} FROM json_array_elements(CAST(:{parameter} AS JSON)) AS each_row(value)) AS given"
+
+
 def random_uuid(tx: sa.Connection) -> str:
     """Return the SQL expression that gives each row a new random UUID, in the dialect of `tx`."""
     if tx.dialect.name == "sqlite":

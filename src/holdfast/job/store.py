@@ -156,6 +156,8 @@ _LET_GO = text("""
      WHERE id = :id AND state = 'CREATED'
 """)
 
+_EACH_ID = "$job"
+"""Stands for the id of each of very many jobs."""
 _TRANSITION = text("""
     INSERT INTO job_transition (job_id, at, state, epoch, message) VALUES (:job_id, :at, :state, :epoch, :message)
 """)
@@ -446,17 +448,19 @@ def note_transitions(tx: sa.Connection, jobs: Iterable[Job], *, now: datetime) -
         record(tx, *(_entry(tx, job, now) for job in jobs))
 
 
-def note_scheduled(tx: sa.Connection, jobs: Iterable[tuple[str, str]], *, region: str, now: datetime) -> None:
+def note_scheduled(tx: sa.Connection, jobs: Sequence[tuple[str, str]], *, region: str, now: datetime) -> None:
     """Write into the trail that the scheduler made backup jobs, each given as its account and id."""
     kind = Kind.BACKUP
     about = state_change(
-        f"{kind.word}JobCreated", DETAIL_TYPES[kind], {}, account="", region=region, reason="its run was due", at=now
+        f"{kind.word}JobCreated",
+        DETAIL_TYPES[kind],
+        {"jobId": _EACH_ID, **created(_EACH_ID, kind, now)},
+        account="",
+        region=region,
+        reason="its run was due",
+        at=now,
     )
-    record_alike(
-        tx,
-        about,
-        ((account, {**about.parameters, "jobId": job_id, **created(job_id, kind, now)}) for account, job_id in jobs),
-    )
+    record_alike(tx, about, _EACH_ID, jobs)
 
 
 def note_created(tx: sa.Connection, jobs: Iterable[Job], *, now: datetime) -> None:

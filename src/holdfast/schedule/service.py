@@ -161,21 +161,9 @@ def _run(database: Database, rule: DueRule, now: datetime) -> tuple[int, int]:
         following = cron.next_after(following, zone)
     reason = _stood_back(database, rule, instant(latest))
     made = 0
-    after: int | None = 0 if reason is None else None
     if reason is None:
         _judge_resources(database, replace(rule, next_due_at=latest))
-    while after is not None:
-        with database.transaction() as tx:
-            count, after = store.make_jobs(
-                tx,
-                rule,
-                due_at=latest,
-                created_at=stamp(now),
-                partition=partition_of(rule.region),
-                after=after,
-                batch=BATCH,
-            )
-        made += count
+        made = _make_jobs(database, rule, latest, now)
     with database.transaction() as tx:
         if store.advance(tx, rule, FOREVER if following is None else stamp(following), now=stamp(now)):
             if rule.plan_id is not None:
@@ -184,6 +172,20 @@ def _run(database: Database, rule: DueRule, now: datetime) -> tuple[int, int]:
             if reason is not None:
                 store.skip(tx, rule, [latest], reason)
     return made, len(missed) + (reason is not None)
+
+
+def _make_jobs(database: Database, rule: DueRule, due_at: int, now: datetime) -> int:
+    with database.reading() as tx:
+        found = store.taken(tx, rule, due_at=due_at)
+    made = 0
+    for taken in found:
+        for first in range(0, len(taken.resources), BATCH):
+            batch = replace(taken, resources=taken.resources[first : first + BATCH])
+            with database.transaction() as tx:
+                made += store.make_jobs(
+                    tx, rule, batch, due_at=due_at, created_at=stamp(now), partition=partition_of(rule.region)
+                )
+    return made
 
 
 def _judge_resources(database: Database, rule: DueRule) -> None:

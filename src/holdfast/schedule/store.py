@@ -1,5 +1,6 @@
 """The SQL of the scheduler: rules of documents in force, and due runs turned into job rows by one statement."""
 
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import text
 
 from holdfast.assessment.store import intern_resource_verdicts
-from holdfast.database.values import FOREVER, from_json, instant, ordered_uuid
+from holdfast.database.values import FOREVER, from_json, instant, json_rows, ordered_uuid, to_json
 from holdfast.job.store import MONITORED_BY, note_scheduled
 from holdfast.plan.model.selection import ResourceClass, Selection
 from holdfast.schedule.overlap import Recurring
@@ -113,53 +114,57 @@ _TOUCHED = f"""
 _NAMED = text(_TOUCHED.format(meant="r.arn IN :arns")).bindparams(sa.bindparam("arns", expanding=True))
 _BEGINNING = text(_TOUCHED.format(meant="substr(r.arn, 1, :length) = :beginning"))
 
-# One statement per batch makes the jobs of one due rule. What holds *at the due instant* counts: the document in force,
-# the account's place, the resource's tags. Which types are switched on is for the management account to say in plans of
-# the organization, and for the account in its own. Of several selections that take a resource, the first by name. The
-# batch is cut by resource id, so that the next one goes on where this one ended; jobs that an interrupted tick made
-# already are left as they are, and returned like new ones.
+# What a due rule takes, by one join that is read once per run. What holds *at the due instant* counts: the document in
+# force, the account's place, the resource's tags. Which types are switched on is for the management account to say in
+# plans of the organization, and for the account in its own. Of several selections that take a resource, the first by
+# name.
+_TAKEN = text(f"""
+    SELECT r.id, min(ds.selection_name) AS selection_name
+      FROM ({_IN_FORCE}) held
+      LEFT JOIN placement p ON p.account_id = held.account_id AND p.starts_at <= :at AND p.ends_at > :at
+      JOIN resource r ON r.account = held.account_id AND r.region = :region
+      JOIN resource_interval ri ON ri.resource_id = r.id AND ri.starts_at <= :at AND ri.ends_at > :at
+      JOIN document_selection ds ON ds.document_id = held.document_id AND ds.plan_name = :plan_name
+      JOIN verdict v ON v.selection_hash = ds.selection_hash AND v.class_id = ri.class_id
+      LEFT JOIN resource_verdict rv ON rv.resource_id = r.id AND rv.selection_hash = ds.selection_hash
+                                   AND rv.class_id = ri.class_id
+     WHERE held.document_id = :document_id AND coalesce(rv.selected, v.selected)
+       AND (coalesce(rv.regardless, v.regardless)
+            OR NOT EXISTS (SELECT 1 FROM setting s
+                            WHERE s.account = CASE WHEN CAST(:plan_id AS TEXT) IS NULL
+                                                   THEN (SELECT o.management_account FROM organization o
+                                                          WHERE o.id = p.organization_id)
+                                                   ELSE r.account END
+                              AND s.region = :region AND s.name = 'opt-in ' || r.type AND s.value = 'false'))
+     GROUP BY r.id
+     ORDER BY r.id""")
+_ROLES = text(
+    "SELECT selection_name, role_arn FROM document_selection"
+    " WHERE document_id = :document_id AND plan_name = :plan_name ORDER BY selection_name"
+)
+
+# Makes the jobs of some of these resources, so many per transaction as others can wait for. Jobs that an interrupted
+# tick made already are left as they are, and returned like new ones.
 _MAKE_JOBS = f"""
     INSERT INTO job (id, kind, account, region, state, epoch, priority, site, organization_id, unit_path, resource_arn,
                      resource_type, resource_name, resource_id, vault_name, vault_arn, role_arn, document_id, plan_id,
                      plan_name, plan_version, rule_id, rule_name, selection_name, options, due_at, created_at,
                      start_by, completion_window, attempts, waiting_for, percent, bytes_total, bytes_done,
                      bytes_stored, result, monitored_by)
-    SELECT {{uuid}}, 'BACKUP', taken.account, taken.region, 'CREATED', 0, :priority, taken.site, taken.organization_id,
-           coalesce(taken.path, ''), taken.arn, taken.type, taken.name, taken.id, CAST(:vault_name AS TEXT),
-           replace(:vault_arn, '$account', taken.account),
-           replace((SELECT role_arn FROM document_selection s
-                     WHERE s.document_id = :document_id AND s.plan_name = :plan_name
-                       AND s.selection_name = taken.selection_name), '$account', taken.account),
+    SELECT {{uuid}}, 'BACKUP', r.account, r.region, 'CREATED', 0, :priority, r.site, p.organization_id,
+           coalesce(p.path, ''), r.arn, r.type, r.name, r.id, CAST(:vault_name AS TEXT),
+           replace(:vault_arn, '$account', r.account), replace(:role_arn, '$account', r.account),
            CAST(:document_id AS TEXT), CAST(:plan_id AS TEXT), CAST(:plan_name AS TEXT), CAST(:plan_version AS TEXT),
-           CAST(:rule_id AS TEXT), CAST(:rule_name AS TEXT), taken.selection_name,
+           CAST(:rule_id AS TEXT), CAST(:rule_name AS TEXT), CAST(:selection_name AS TEXT),
            CAST(:options AS TEXT), CAST(:at AS BIGINT), CAST(:created_at AS BIGINT), CAST(:start_by AS BIGINT),
            CAST(:completion_window AS BIGINT), 0, '', 0, 0, 0, 0, '{{{{}}}}',
-           {MONITORED_BY.format(organization="taken.organization_id")}
-      FROM (SELECT r.id, r.account, r.region, r.arn, r.type, r.name, r.site, p.organization_id, p.path,
-                   min(ds.selection_name) AS selection_name
-              FROM ({_IN_FORCE}) held
-              LEFT JOIN placement p ON p.account_id = held.account_id AND p.starts_at <= :at AND p.ends_at > :at
-              JOIN resource r ON r.account = held.account_id AND r.region = :region AND r.id > :after
-              JOIN resource_interval ri ON ri.resource_id = r.id AND ri.starts_at <= :at AND ri.ends_at > :at
-              JOIN document_selection ds ON ds.document_id = held.document_id AND ds.plan_name = :plan_name
-              JOIN verdict v ON v.selection_hash = ds.selection_hash AND v.class_id = ri.class_id
-              LEFT JOIN resource_verdict rv ON rv.resource_id = r.id AND rv.selection_hash = ds.selection_hash
-                                           AND rv.class_id = ri.class_id
-             WHERE held.document_id = :document_id AND coalesce(rv.selected, v.selected)
-               AND (coalesce(rv.regardless, v.regardless)
-                    OR NOT EXISTS (SELECT 1 FROM setting s
-                                    WHERE s.account = CASE WHEN CAST(:plan_id AS TEXT) IS NULL
-                                                           THEN (SELECT o.management_account FROM organization o
-                                                                  WHERE o.id = p.organization_id)
-                                                           ELSE r.account END
-                                      AND s.region = :region AND s.name = 'opt-in ' || r.type AND s.value = 'false'))
-             GROUP BY r.id, r.account, r.region, r.arn, r.type, r.name, r.site, p.organization_id, p.path
-             ORDER BY r.id
-             LIMIT :batch) taken
-     WHERE true
+           {MONITORED_BY.format(organization="p.organization_id")}
+      FROM resource r
+      LEFT JOIN placement p ON p.account_id = r.account AND p.starts_at <= :at AND p.ends_at > :at
+     WHERE r.id IN (SELECT CAST(given.id AS BIGINT) FROM {{given}})
     ON CONFLICT (account, region, plan_name, rule_name, resource_arn, due_at, coalesce(plan_id, ''))
     DO UPDATE SET due_at = excluded.due_at
-    RETURNING resource_id, id, account, created_at"""
+    RETURNING id, account, created_at"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,20 +305,35 @@ def judge_resources(
     return rows[-1].id if len(rows) == batch else None
 
 
-def make_jobs(
-    tx: sa.Connection, rule: DueRule, *, due_at: int, created_at: int, partition: str, after: int, batch: int
-) -> tuple[int, int | None]:
-    """Make the jobs of one due rule for at most `batch` resources with ids above `after`.
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Resources that a rule takes through one selection, by their ids."""
 
-    Returns:
-        How many jobs the batch has, and the resource id to go on after; None when that was the last batch.
-    """
+    selection_name: str
+    role_arn: str
+    """With a literal `$account`."""
+    resources: Sequence[int]
+
+
+def taken(tx: sa.Connection, rule: DueRule, *, due_at: int) -> list[Taken]:
+    """Return what a rule takes at `due_at`."""
+    plan = {"document_id": rule.document_id, "plan_name": rule.plan_name}
+    found: dict[str, array[int]] = {}
+    for row in tx.execute(_TAKEN, {**plan, "plan_id": rule.plan_id, "region": rule.region, "at": due_at}):
+        found.setdefault(row.selection_name, array("q")).append(row.id)
+    return [Taken(name, role, found[name]) for name, role in tx.execute(_ROLES, plan) if name in found]
+
+
+def make_jobs(tx: sa.Connection, rule: DueRule, taken: Taken, *, due_at: int, created_at: int, partition: str) -> int:
+    """Make the jobs of one due rule for resources that it takes; return how many there are."""
     values = {
         "document_id": rule.document_id,
         "plan_id": rule.plan_id,
         "plan_name": rule.plan_name,
         "plan_version": None if rule.plan_id is None else rule.document_id,
         "rule_id": from_json(rule.rule)["rule_id"],
+        "selection_name": taken.selection_name,
+        "role_arn": taken.role_arn,
         "rule_name": rule.rule_name,
         "region": rule.region,
         "vault_name": rule.vault_name,
@@ -324,11 +344,12 @@ def make_jobs(
         "created_at": created_at,
         "start_by": created_at + rule.start_window,
         "completion_window": rule.completion_window,
-        "after": after,
-        "batch": batch,
+        "ids": to_json([(resource_id,) for resource_id in taken.resources]),
     }
-    made = tx.execute(text(_MAKE_JOBS.format(uuid=ordered_uuid(tx, "CAST(:created_at AS BIGINT)"))), values).all()
+    uuid = ordered_uuid(tx, "CAST(:created_at AS BIGINT)")
+    statement = _MAKE_JOBS.format(uuid=uuid, given=json_rows(tx, "ids", "id"))
+    made = tx.execute(text(statement), values).all()
     # Of what an interrupted tick made, that tick told already.
     new = [(row.account, row.id) for row in made if row.created_at == created_at]
     note_scheduled(tx, new, region=rule.region, now=instant(created_at))
-    return len(made), (max(row.resource_id for row in made) if len(made) == batch else None)
+    return len(made)

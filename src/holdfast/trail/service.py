@@ -4,7 +4,7 @@ A change that cannot be recorded is not made: entry and change are committed tog
 recorded in a transaction of its own.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -13,7 +13,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy import text
 
-from holdfast.database.values import stamp, to_json
+from holdfast.database.values import json_rows, stamp, to_json
 
 _LONGEST_VALUE: Final = 2000
 _SECRET_MEMBERS: Final = frozenset(
@@ -37,6 +37,13 @@ _INSERT = text("""
                              user_agent, request_id, decision, reason, parameters)
     VALUES (:at, :kind, :account, :region, :service, :operation, :principal_arn, :person, :source_ip, :user_agent,
             :request_id, :decision, :reason, :parameters)""")
+
+_INSERT_ALIKE = """
+    INSERT INTO audit_entry (at, kind, account, region, service, operation, principal_arn, person, source_ip,
+                             user_agent, request_id, decision, reason, parameters)
+    SELECT CAST(:at AS BIGINT), :kind, given.account, :region, :service, :operation, :principal_arn, :person,
+           :source_ip, :user_agent, :request_id, :decision, :reason, replace(:parameters, :name, given.said)
+      FROM {given}"""
 
 
 class Decision(StrEnum):
@@ -93,12 +100,14 @@ def record(tx: sa.Connection, *entries: Entry) -> None:
         tx.execute(_INSERT, [_row(entry) for entry in entries])
 
 
-def record_alike(tx: sa.Connection, entry: Entry, each: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
-    """Write one entry per account and parameters that are given, otherwise all as `entry` is: for very many of them."""
-    row = _row(entry)
-    rows = [{**row, "account": account, "parameters": to_json(parameters)} for account, parameters in each]
-    if rows:
-        tx.execute(_INSERT, rows)
+def record_alike(tx: sa.Connection, entry: Entry, name: str, each: Sequence[tuple[str, str]]) -> None:
+    """Write an entry for each account and text that are given, by one statement however many there are.
+
+    All of them are as `entry` is, but for the account, and the text stands in its parameters wherever `name` does.
+    """
+    if each:
+        statement = _INSERT_ALIKE.format(given=json_rows(tx, "each", "account", "said"))
+        tx.execute(text(statement), {**_row(entry), "name": name, "each": to_json(each)})
 
 
 def _row(entry: Entry) -> dict[str, Any]:
