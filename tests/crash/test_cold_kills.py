@@ -84,7 +84,8 @@ def test_a_move_that_is_killed_at_any_moment_is_finished_by_the_next(
         assert cellar.text(listed, tmp_path / f"then-{number}") == text, f"seed {seed}"
         if listed.storage_class is StorageClass.WARM:
             assert (listed.repository_id, listed.snapshot_id) == (point.repository_id, point.snapshot_id)
-            assert cellar.move().points == [point.arn], f"seed {seed}"
+            # Where the record was written and its commit lost, the catalogue catches up instead.
+            assert cellar.move().waiting == {}, f"seed {seed}"
         moved = cellar.point(point)
         assert moved.storage_class is StorageClass.COLD
         assert cellar.text(moved, tmp_path / f"out-{number}") == text

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tests.journey.restic import Storage, repositories_in
+from tests.journey.test_job_states import movers_standing_still
 from tests.running import REGION, ROLE, VAULT, Member, Running, configured, found_organization, join, refusal, started
 
 from holdfast.cli.tree import compare_trees, make_tree
@@ -443,6 +444,40 @@ def test_a_question_about_a_copy_says_what_would_be_copied(company: Company) -> 
     for wrong in ({}, {"RecoveryPointArn": point, "ResourceArn": resource}):
         assert refusal(ask, **good, **wrong)[0] == "ValidationException"
     assert refusal(ask, RecoveryPointArn=point + "x", **good)[0] == "ResourceNotFoundException"
+
+
+def test_condition_7_the_point_is_warm(company: Company) -> None:
+    """In cold storage it is not copied, and while a copy of it is on its way it does not go there."""
+    shop, server = company.shop, company.server
+    tree = shop.sandbox / "old"
+    tree.mkdir()
+    (tree / "page").write_text("old")
+    arn = shop.register("old", tree)
+    job = shop.back_up(arn, Lifecycle={"MoveToColdStorageAfterDays": 1, "DeleteAfterDays": 100})
+    server.settle(60)
+    point = shop.job(job)["RecoveryPointArn"]
+    shop.client("backup").create_backup_vault(BackupVaultName="Cellar")
+    targets, ask = (vault_arn(company.central), vault_arn(shop, "Cellar")), shop.client("holdfast").preflight_copy
+    for target in targets:
+        assert ask(RecoveryPointArn=point, DestinationBackupVaultArn=target, IamRoleArn=shop.role)["Allowed"]
+    with movers_standing_still(server):
+        on_its_way = copy(shop, point, targets[0])
+        server.clock(advance_seconds=86_400)
+        described = shop.client("backup").describe_recovery_point(BackupVaultName=VAULT, RecoveryPointArn=point)
+        assert described["StorageClass"] == "WARM"
+    assert copied(shop, on_its_way)["State"] == "COMPLETED"
+    server.clock(advance_seconds=120)
+    described = shop.client("backup").describe_recovery_point(BackupVaultName=VAULT, RecoveryPointArn=point)
+    assert described["StorageClass"] == "COLD"
+    for target in targets:
+        asked = {"DestinationBackupVaultArn": target, "IamRoleArn": shop.role}
+        for named in ({"RecoveryPointArn": point}, {"ResourceArn": arn}):
+            answer = ask(**named, **asked)
+            broken = [(each["Number"], each["MessageCategory"]) for each in answer["Conditions"] if not each["Met"]]
+            assert (answer["Allowed"], broken) == (False, [(7, "INVALID_STATE")])
+        start = shop.client("backup").start_copy_job
+        code, words = refusal(start, RecoveryPointArn=point, SourceBackupVaultName=VAULT, **asked)
+        assert (code, "in cold storage" in words) == ("InvalidRequestException", True)
 
 
 def test_condition_8_the_target_vaults_lock_takes_the_retention(company: Company) -> None:
