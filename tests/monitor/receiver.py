@@ -32,14 +32,16 @@ class Receiver:
 
 
 @contextmanager
-def receiving() -> Iterator[Receiver]:
-    """Run a receiver on a free port until the block ends."""
+def receiving(until: threading.Event | None = None) -> Iterator[Receiver]:
+    """Run a receiver on a free port until the block ends; with `until`, it answers nobody before that is set."""
     receiver = Receiver()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             receiver.came.append(({name.lower(): value for name, value in self.headers.items()}, body))
+            if until is not None:
+                until.wait()
             self.send_response(receiver.status)
             for name, value in receiver.headers.items():
                 self.send_header(name, value)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from tests.access.builders import insert_row
 from tests.docs.test_documents import blocks_of
 from tests.job.builders import MACHINE, NOON, a_subject, set_columns
@@ -228,6 +229,27 @@ def test_an_acknowledged_incident_is_silent_until_it_closes(night: Night) -> Non
     assert [event.state for event in night.told(at=2)] == ["CLOSED"]
     with night.database.transaction() as tx, pytest.raises(IncidentClosedError):
         incidents.acknowledge(tx, "000000000001", found, who="me", now=NOON)
+
+
+def test_what_can_recover_no_more_keeps_no_incident_open(night: Night) -> None:
+    with night.database.transaction() as tx:
+        for account, name in ((2, "fs-1"), (3, "fs-1")):
+            subject = a_subject(account=f"{account:012}", name=name)
+            insert_row(
+                tx, "resource", account=subject.account, region=subject.region, arn=subject.resource_arn, name=name
+            )
+    for account in (2, 3):
+        night.no_role(account, "fs-1", at=0)
+    (opened,) = night.told(at=0)
+    incidents.close_what_is_gone(night.database, now=NOON)
+    assert night.listed(1)[0].unrecovered == 2, "both may still recover"
+    with night.database.transaction() as tx:
+        tx.execute(text("UPDATE resource SET deleted_at = 1 WHERE account = '000000000002'"))
+        tx.execute(text("UPDATE account SET organization_id = NULL WHERE id = '000000000003'"))
+    night.witness.new()
+    incidents.close_what_is_gone(night.database, now=NOON + HOUR)
+    (closed,) = night.witness.new()
+    assert (closed.state, closed.detail["incidentId"]) == ("CLOSED", opened.detail["incidentId"])
 
 
 def into_a_vault_that_is_missing() -> str:

@@ -1,5 +1,6 @@
 """Events on their way: each once, again after a failure, into a list when nobody takes them, and nowhere else."""
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -7,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from tests.access.builders import insert_row
 from tests.monitor.receiver import Receiver, receiving
+from tests.running import eventually
 
 from holdfast.core.clock import ManualMachineTime
 from holdfast.core.outgoing import Outgoing, OutgoingRefusedError, Reach
@@ -14,6 +16,7 @@ from holdfast.core.seal import RootKey
 from holdfast.database.connection import Database
 from holdfast.database.facts import remember
 from holdfast.monitor import routing
+from holdfast.monitor.delivery import Deliverer
 from holdfast.monitor.route import (
     MOST_ATTEMPTS,
     Format,
@@ -46,6 +49,18 @@ def a_route(receiver: Receiver, name: str = "pager", *, account: str = HERE) -> 
 def put(database: Database, route: Route, expected: int | None = None) -> Route:
     with database.transaction() as tx:
         return routing.put_route(tx, ROOT, route, expected_version=expected, now=NOW, machine_now=NOW)
+
+
+def deliver(database: Database, outgoing: Outgoing, root_key: RootKey) -> int:
+    """Send what is due, to the end; return how much of it arrived."""
+    count = "SELECT count(*) FROM event_delivery"
+    with database.reading() as tx:
+        before = tx.exec_driver_sql(count).scalar_one()
+    deliverer = Deliverer(database, outgoing, root_key)
+    deliverer.tick()
+    deliverer.wait()
+    with database.reading() as tx:
+        return int(before - tx.exec_driver_sql(count).scalar_one())
 
 
 def outgoing_to(*allowed: str) -> Outgoing:
@@ -101,8 +116,8 @@ def test_an_event_goes_once_to_whom_it_concerns_however_often_the_trail_is_read(
     with database.transaction() as tx:
         remember(tx, "events forwarded up to block", "0")
     assert routing.forward(database, now=NOW, machine_now=NOW) == 1
-    assert routing.deliver(database, outgoing, ROOT) == 1
-    assert routing.deliver(database, outgoing, ROOT) == 0
+    assert deliver(database, outgoing, ROOT) == 1
+    assert deliver(database, outgoing, ROOT) == 0
     (event,) = receiver.bodies()
     assert event["data"]["detail"] == {"state": "FAILED"}
     assert (event["data"]["account"], event["type"]) == (HERE, "aws.backup.BackupJobStateChange")
@@ -130,14 +145,14 @@ def test_a_failing_receiver_is_tried_with_growing_pauses_then_left_and_can_be_tr
         with database.transaction() as tx:
             sent = [routing.send_test(tx, HERE, "pager", now=NOW, machine_now=NOW) for _ in range(2)]
             routing.send_test(tx, HERE, "good", now=NOW, machine_now=NOW)
-        assert routing.deliver(database, outgoing, ROOT) == 1
+        assert deliver(database, outgoing, ROOT) == 1
         assert len(good.came) == 1, "one that fails holds up no other"
     assert len(receiver.came) == 1, "nor is it asked again at once"
-    assert routing.deliver(database, outgoing, ROOT) == 0
+    assert deliver(database, outgoing, ROOT) == 0
     assert len(receiver.came) == 1
     for _ in range(2 * MOST_ATTEMPTS):
         machine.advance(pause_after(MOST_ATTEMPTS))
-        assert routing.deliver(database, outgoing, ROOT) == 0
+        assert deliver(database, outgoing, ROOT) == 0
     assert len(receiver.came) == 2 * MOST_ATTEMPTS
     with database.transaction() as tx:
         dead = routing.list_dead_letters(tx, HERE, limit=10)
@@ -149,7 +164,7 @@ def test_a_failing_receiver_is_tried_with_growing_pauses_then_left_and_can_be_tr
         assert routing.redeliver(tx, HERE, "pager", event_id=sent[0], machine_now=machine.now()) == 1
         assert routing.redeliver(tx, HERE, "pager", machine_now=machine.now()) == 1
     receiver.status = 200
-    assert routing.deliver(database, outgoing, ROOT) == 2
+    assert deliver(database, outgoing, ROOT) == 2
     with database.reading() as tx:
         assert routing.list_dead_letters(tx, HERE, limit=10) == []
 
@@ -188,7 +203,7 @@ def test_a_topics_receiver_is_told_nothing_before_it_confirmed(database: Databas
     route = put(database, replace(a_route(receiver), format=Format.SNS, topic=topic))
     with database.transaction() as tx, pytest.raises(UnconfirmedRouteError):
         routing.send_test(tx, HERE, "pager", now=NOW, machine_now=NOW)
-    assert routing.deliver(database, outgoing, ROOT) == 1
+    assert deliver(database, outgoing, ROOT) == 1
     (asked,) = receiver.bodies()
     assert (asked["Type"], asked["TopicArn"]) == ("SubscriptionConfirmation", topic)
     with database.transaction() as tx:
@@ -223,5 +238,31 @@ def test_a_route_is_put_once_and_changed_only_as_it_was_seen(database: Database,
         routing.delete_route(tx, HERE, "pager", expected_version=2)
         with pytest.raises(UnknownRouteError):
             routing.get_route(tx, HERE, "pager")
-    assert routing.deliver(database, outgoing_to(receiver.place), ROOT) == 0
+    assert deliver(database, outgoing_to(receiver.place), ROOT) == 0
     assert receiver.came == []
+
+
+def test_a_receiver_that_never_answers_holds_up_nobody(database: Database, receiver: Receiver) -> None:
+    answer = threading.Event()
+    with receiving(until=answer) as slow:
+        put(database, a_route(slow, "a-slow"))
+        put(database, a_route(receiver, "b-healthy"))
+        deliverer = Deliverer(database, outgoing_to(slow.place, receiver.place), ROOT)
+        try:
+            for number in range(1, 6):
+                with database.transaction() as tx:
+                    for name in ("a-slow", "b-healthy"):
+                        routing.send_test(tx, HERE, name, now=NOW, machine_now=NOW)
+
+                def healthy_knows(expected: int = number) -> bool:
+                    deliverer.tick()
+                    return len(receiver.came) == expected
+
+                eventually(healthy_knows, "the healthy one is told")
+                with database.reading() as tx:
+                    assert routing.list_dead_letters(tx, HERE, limit=10) == []
+            assert len(slow.came) == 1, "nor is the slow one sent more than one at a time"
+        finally:
+            answer.set()
+            deliverer.stop()
+    assert receiver.came[0][0]["webhook-id"] != receiver.came[-1][0]["webhook-id"]

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam, text
 
 from holdfast.core.ids import new_uuid
+from holdfast.database.connection import Database
 from holdfast.database.values import FOREVER, from_json, instant, instant_or_none, stamp
 from holdfast.job.model import Category, Fault, Kind, State
 from holdfast.monitor.incident import (
@@ -70,6 +71,18 @@ _RECOVER = text("""
     UPDATE incident_affected SET recovered_at = :at
      WHERE thing = :thing AND recovered_at IS NULL AND failed_at < :started_at
        AND incident_id IN (SELECT id FROM incident WHERE cause = :cause AND state <> 'CLOSED')""")
+# A backup of what is registered no more never comes again, nor does anything of an account that has left.
+_GONE = text("""
+    UPDATE incident_affected SET recovered_at = :at
+     WHERE recovered_at IS NULL
+       AND (EXISTS (SELECT 1 FROM incident i
+                     WHERE i.id = incident_affected.incident_id AND i.scope <> incident_affected.account
+                       AND NOT EXISTS (SELECT 1 FROM account a
+                                        WHERE a.id = incident_affected.account AND a.organization_id = i.scope))
+            OR EXISTS (SELECT 1 FROM job j WHERE j.id = incident_affected.job_id AND j.kind = 'BACKUP')
+               AND NOT EXISTS (SELECT 1 FROM resource r
+                                WHERE r.account = incident_affected.account AND r.region = incident_affected.region
+                                  AND r.arn = incident_affected.resource_arn AND r.deleted_at IS NULL))""")
 _CLOSE = text(f"""
     UPDATE incident SET state = 'CLOSED', closed_at = :at
      WHERE state <> 'CLOSED'
@@ -122,6 +135,17 @@ def follow(tx: sa.Connection, ended: Iterable[tuple[str, bool]], *, now: datetim
         _recover(tx, _jobs(tx, [job_id for job_id, failed in ended if not failed]), causes, now)
         closed = [_incident(row) for row in tx.execute(_CLOSE, {"at": stamp(now)})]
     _announce(tx, [*opened, *(incident.id for incident in closed)], opened, now)
+
+
+def close_what_is_gone(database: Database, *, now: datetime) -> None:
+    """Count as recovered what can recover no more, and close the incidents that are over by that."""
+    with database.reading() as tx:
+        if not tx.execute(_CAUSES).first():
+            return
+    with database.transaction() as tx:
+        tx.execute(_GONE, {"at": stamp(now)})
+        closed = [_incident(row).id for row in tx.execute(_CLOSE, {"at": stamp(now)})]
+        _announce(tx, closed, [], now)
 
 
 def _jobs(tx: sa.Connection, ids: Sequence[str]) -> list[Ended]:

@@ -16,9 +16,8 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy import bindparam, text
 
-from holdfast.core.errors import HoldfastError
 from holdfast.core.ids import new_uuid
-from holdfast.core.outgoing import Outgoing, check_url
+from holdfast.core.outgoing import check_url
 from holdfast.core.seal import RootKey
 from holdfast.database.connection import Database
 from holdfast.database.facts import recalled, remember
@@ -27,7 +26,6 @@ from holdfast.database.values import from_json, instant, stamp, to_json
 from holdfast.monitor.incidents import follow
 from holdfast.monitor.route import (
     ALL_DETAIL_TYPES,
-    MOST_ATTEMPTS,
     TEST,
     Event,
     Format,
@@ -39,8 +37,6 @@ from holdfast.monitor.route import (
     cloud_event,
     ended_jobs,
     event_of,
-    headers_of,
-    pause_after,
     sns_confirmation,
     sns_notification,
     vault_events_of,
@@ -53,7 +49,6 @@ log = structlog.get_logger()
 
 _FORWARDED: Final = "events forwarded up to block"
 _INSTALLATION: Final = "events installation"
-_BATCH: Final = 50
 _BLOCKS: Final = 20
 
 _COLUMNS = (
@@ -87,16 +82,6 @@ _DELIVER = text("""
     INSERT INTO event_delivery (account, route, event_id, position, body, state, attempts, available_at, created_at)
     VALUES (:account, :route, :event_id, :position, :body, 'PENDING', 0, :at, :at)
     ON CONFLICT (account, route, event_id) DO NOTHING""")
-_DUE = text("""
-    SELECT account, route, event_id, body, attempts FROM event_delivery
-     WHERE state = 'PENDING' AND available_at <= :now ORDER BY available_at, position, event_id LIMIT :limit""")
-_DONE = text("DELETE FROM event_delivery WHERE account = :account AND route = :route AND event_id = :event_id")
-_FAILED = text("""
-    UPDATE event_delivery SET state = :state, attempts = :attempts, available_at = :at, error = :error
-     WHERE account = :account AND route = :route AND event_id = :event_id""")
-_OTHERS_WAIT = text("""
-    UPDATE event_delivery SET available_at = :at
-     WHERE account = :account AND route = :route AND state = 'PENDING' AND available_at < :at""")
 _DEAD = text("""
     SELECT route, event_id, body, attempts, created_at, available_at, error FROM event_delivery
      WHERE account = :account AND state = 'DEAD' AND (:route = '' OR route = :route)
@@ -357,60 +342,6 @@ def _wanted(tx: sa.Connection, routes: Sequence[Route], events: Sequence[Event])
             if is_told:
                 found.append((route, event))
     return found
-
-
-def deliver(database: Database, outgoing: Outgoing, root_key: RootKey) -> int:
-    """Send what is due; return how much of it arrived. After a failure the rest for that receiver waits as well."""
-    with database.reading() as tx:
-        due = tx.execute(_DUE, {"now": stamp(outgoing.machine.now()), "limit": _BATCH}).all()
-    arrived = 0
-    failing: set[tuple[str, str]] = set()
-    for row in due:
-        if (row.account, row.route) in failing:
-            continue
-        where = {"account": row.account, "route": row.route, "event_id": row.event_id}
-        try:
-            _post(database, outgoing, root_key, row)
-        except Exception as error:
-            # Whatever it is, it must not hold up what others are to be told.
-            if not isinstance(error, HoldfastError):
-                log.exception("event.unforeseen", **where)
-            why = str(error) if isinstance(error, HoldfastError) else f"something went wrong ({type(error).__name__})"
-            failing.add((row.account, row.route))
-            _note_failure(database, where, row.attempts + 1, why, outgoing.machine.now())
-            continue
-        with database.transaction() as tx:
-            tx.execute(_DONE, where)
-        arrived += 1
-    return arrived
-
-
-def _post(database: Database, outgoing: Outgoing, root_key: RootKey, row: sa.Row[Any]) -> None:
-    secret = None
-    with database.reading() as tx:
-        route = get_route(tx, row.account, row.route)
-        if route.secret_name is not None:
-            secret = web_secret(tx, root_key, route.account, route.region, route.secret_name, route.url)
-    body = row.body.encode()
-    outgoing.post(route.url, body, headers_of(route, row.event_id, body, secret, outgoing.machine.now()))
-
-
-def _note_failure(database: Database, where: Mapping[str, str], attempts: int, error: str, now: datetime) -> None:
-    is_over = attempts >= MOST_ATTEMPTS
-    later = stamp(now + pause_after(attempts))
-    log.warning("event.not_delivered", **where, attempts=attempts, error=error, given_up=is_over)
-    with database.transaction() as tx:
-        tx.execute(_OTHERS_WAIT, {"account": where["account"], "route": where["route"], "at": later})
-        tx.execute(
-            _FAILED,
-            {
-                **where,
-                "state": "DEAD" if is_over else "PENDING",
-                "attempts": attempts,
-                "at": stamp(now) if is_over else later,
-                "error": error[:500],
-            },
-        )
 
 
 def list_dead_letters(

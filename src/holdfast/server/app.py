@@ -18,7 +18,9 @@ from holdfast.database.schema import upgrade
 from holdfast.database.state import StateKeeper
 from holdfast.job.supervisor import Supervisor
 from holdfast.monitor.counting import fold_all
-from holdfast.monitor.routing import deliver, forward
+from holdfast.monitor.delivery import Deliverer
+from holdfast.monitor.incidents import close_what_is_gone
+from holdfast.monitor.routing import forward
 from holdfast.recovery.cold import ColdMover
 from holdfast.recovery.guard import why_stopped
 from holdfast.recovery.housekeeping import Housekeeper
@@ -74,6 +76,7 @@ class Holdfast:
     state_keeper: StateKeeper | None
     authorizer: Authorizer
     application: Application
+    deliverer: Deliverer
     _loops: Loops | None = field(default=None)
 
     def start(self) -> None:
@@ -104,6 +107,7 @@ class Holdfast:
             self.cold_mover.stop()
             self._loops.stop()
             self._loops = None
+        self.deliverer.stop()
         self.supervisor.stop()
         self.authorizer.note_usage()
         self.keep_trail()
@@ -139,15 +143,14 @@ class Holdfast:
     def _tell_receivers(self) -> None:
         instance = self.instance
         forward(instance.database, now=instance.clock.now(), machine_now=instance.machine.now())
-        outgoing = Outgoing(instance.machine, instance.settings.outgoing, instance.settings.authorities)
-        while deliver(instance.database, outgoing, instance.root_key):
-            pass
+        self.deliverer.tick()
 
     def keep_house(self) -> None:
         """Do what time makes due: points expire and are purged, closed accounts leave, keys rotate or go."""
         now = self.instance.clock.now()
         self.housekeeper.keep(now=now)
         let_closed_accounts_go(self.instance.database, now=now)
+        close_what_is_gone(self.instance.database, now=now)
         keep_keys(self.instance, now=now)
         self.authorizer.note_usage()
 
@@ -222,6 +225,7 @@ def assemble(
         keeper,
         authorizer,
         application,
+        Deliverer(database, Outgoing(machine, settings.outgoing, settings.authorities), root_key),
     )
 
 
