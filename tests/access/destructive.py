@@ -134,11 +134,14 @@ def on_point(**given: Any) -> Make:
 
 
 def on_plan(**given: Any) -> Make:
-    """A trial on a plan, which need not be there."""
-    plan = new_uuid()
-    return lambda _ground: Trial(
-        f"arn:aws:backup:{REGION}:{MEMBER}:backup-plan:{plan}", {"BackupPlanId": plan, **given}
-    )
+    """A trial on a plan of its own."""
+
+    def make(ground: Ground) -> Trial:
+        body = {**_PLAN, "BackupPlanName": ground.name("plan")}
+        plan = ground.root("backup").create_backup_plan(BackupPlan=body, BackupPlanTags=TEAM)
+        return Trial(plan["BackupPlanArn"], {"BackupPlanId": plan["BackupPlanId"], **given})
+
+    return make
 
 
 def _tagged_vault(ground: Ground) -> Trial:
@@ -298,7 +301,7 @@ _PLAN: Final = {
 
 TABLE: Final = (
     Destructive("backup", "CancelLegalHold", _hold, lasts=False),
-    Destructive("backup", "DeleteBackupPlan", on_plan()),
+    Destructive("backup", "DeleteBackupPlan", on_plan(), lasts=False),
     Destructive("backup", "DeleteBackupSelection", on_plan(SelectionId=new_uuid())),
     Destructive("backup", "DeleteBackupVault", on_vault(), lasts=False),
     Destructive("backup", "DeleteBackupVaultAccessPolicy", on_vault()),

@@ -5,11 +5,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from tests.plan.test_body import a_body, a_rule
 from tests.running import MANAGEMENT, Running, found_organization, refusal
 
 from holdfast.core.ids import new_uuid
 from holdfast.database.connection import Database
+from holdfast.database.values import from_json
 from holdfast.plan import service
 from holdfast.plan.model.body import InvalidPlanError
 from holdfast.plan.service import PlanLimitError
@@ -173,13 +175,13 @@ def test_a_plan_or_a_text_that_cannot_be_a_plan_is_refused(server: Running) -> N
         assert (told[0], says in told[1]) == ("InvalidParameterValueException", True), told
         told = refusal(backup.get_backup_plan_from_json, BackupPlanTemplateJson=json.dumps(plan))
         assert (told[0], says in told[1]) == ("InvalidParameterValueException", True), told
-    for text, code in (
+    for template, code in (
         ("{", "InvalidParameterValueException"),
         ("[]", "InvalidParameterValueException"),
         ('{"BackupPlanName": 5, "Rules": []}', "InvalidParameterValueException"),
         ("{}", "MissingParameterValueException"),
     ):
-        assert refusal(backup.get_backup_plan_from_json, BackupPlanTemplateJson=text)[0] == code
+        assert refusal(backup.get_backup_plan_from_json, BackupPlanTemplateJson=template)[0] == code
     bad_id = refusal(backup.create_backup_plan, BackupPlan=a_plan(), CreatorRequestId="x" * 51)
     assert bad_id[0] == "InvalidParameterValueException"
     assert backup.list_backup_plans()["BackupPlansList"] == []
@@ -205,6 +207,7 @@ def test_the_organizations_plans_stand_in_the_same_lists_and_keep_their_versions
             "regions": {"@@assign": ["eu-north-1"]},
             "rules": {"r": rule},
             "selections": {"tags": {"gold": gold}},
+            "backup_plan_tags": {"team": {"tag_key": {"@@assign": "team"}, "tag_value": {"@@assign": "red"}}},
         }
         return json.dumps({"plans": {"nightly": plan}})
 
@@ -235,6 +238,9 @@ def test_the_organizations_plans_stand_in_the_same_lists_and_keep_their_versions
     assert (
         backup.get_backup_plan_from_json(BackupPlanTemplateJson=exported)["BackupPlan"]["BackupPlanName"] == "nightly"
     )
+    arn = backup.get_backup_plan(BackupPlanId=plan_id)["BackupPlanArn"]
+    assert backup.list_tags(ResourceArn=arn)["Tags"] == {"team": "red"}
+    assert refusal(backup.tag_resource, ResourceArn=arn, Tags={"a": "b"})[0] == "InvalidParameterValueException"
     for call, more, says in (
         (backup.delete_backup_plan, {}, "Backup plan cannot be deleted"),
         (backup.update_backup_plan, {"BackupPlan": a_plan()}, "Backup plan cannot be updated"),
@@ -271,3 +277,24 @@ def test_an_account_has_300_plans_in_a_region_and_a_plan_2000_versions(
         service.update_plan(tx, "111122223333", "eu-north-1", plans[1].id, changed, now=NOON)
         with pytest.raises(InvalidPlanError, match="has 2 versions"):
             service.update_plan(tx, "111122223333", "eu-north-1", plans[1].id, changed, now=NOON)
+
+
+def test_what_happens_to_a_plan_is_an_event(database: Database) -> None:
+    account, region = "111122223333", "eu-north-1"
+    with database.transaction() as tx:
+        plan = service.create_plan(tx, account, region, a_body(), now=NOON).plan
+        changed = service.update_plan(tx, account, region, plan.id, a_body(name="new"), now=NOON).plan
+        service.delete_plan(tx, account, region, plan.id, now=NOON)
+        told = [
+            from_json(row.parameters)
+            for row in tx.execute(
+                text("SELECT parameters FROM audit_entry WHERE operation = 'BackupPlanStateChanged' ORDER BY id")
+            )
+        ]
+    at = "2026-03-01T12:00:00Z"
+    common = {"detailType": "Backup Plan State Change", "resources": [plan.arn], "backupPlanId": plan.id}
+    assert told == [
+        {**common, "versionId": plan.version_id, "state": "CREATED", "creationDate": at},
+        {**common, "versionId": changed.version_id, "state": "MODIFIED", "modifiedAt": at},
+        {**common, "versionId": changed.version_id, "state": "DELETED", "deletionDate": at},
+    ]

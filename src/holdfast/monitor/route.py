@@ -19,6 +19,7 @@ from holdfast.core.errors import ConflictError, InvalidInputError, InvalidStateE
 from holdfast.job.event import DETAIL_TYPES
 from holdfast.job.model import State
 from holdfast.monitor.incident import FAILURES, INCIDENT_CHANGE
+from holdfast.plan.event import PLAN_CHANGE
 from holdfast.recovery.event import POINT_CHANGE
 from holdfast.trail.event import DETAIL_TYPE, RESOURCES, told_instant
 from holdfast.trail.reading import Recorded
@@ -27,7 +28,7 @@ from holdfast.vault.event import VAULT_CHANGE
 
 TEST: Final = "Holdfast Test Event"
 ALL_DETAIL_TYPES: Final = frozenset(
-    {*DETAIL_TYPES.values(), VAULT_CHANGE, POINT_CHANGE, REGION_CHANGE, INCIDENT_CHANGE}
+    {*DETAIL_TYPES.values(), VAULT_CHANGE, PLAN_CHANGE, POINT_CHANGE, REGION_CHANGE, INCIDENT_CHANGE}
 )
 MOST_ATTEMPTS: Final = 8
 """Times that a delivery is tried before it is a dead letter; with the pauses of `pause_after` some ten minutes."""

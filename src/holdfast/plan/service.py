@@ -23,6 +23,7 @@ from holdfast.core.ids import new_uuid
 from holdfast.core.paging import Page, page_of
 from holdfast.database.values import from_json
 from holdfast.plan import store
+from holdfast.plan.event import PlanState, note_change
 from holdfast.plan.model.assignment import MOST_SELECTIONS, InvalidSelectionError, refuse_bad_selection
 from holdfast.plan.model.body import InvalidPlanError, PlanBody, refuse_bad_body, with_rule_ids
 from holdfast.plan.model.derive import derive_plans
@@ -135,7 +136,9 @@ def create_plan(
     version = version_id(new_uuid())
     store.add_own_version(tx, plan_id, version_id=version, number=1, body=with_rule_ids(body), now=now)
     put_tags(tx, account, region, plan_arn(partition_of(region), region, account, plan_id), checked)
-    return get_plan(tx, account, region, plan_id, now=now)
+    made = get_plan(tx, account, region, plan_id, now=now)
+    note_change(tx, PlanState.CREATED, made.plan, account=account, region=region, at=now)
+    return made
 
 
 def update_plan(
@@ -160,7 +163,9 @@ def update_plan(
         body=with_rule_ids(body, found.body),
         now=now,
     )
-    return get_plan(tx, account, region, plan_id, now=now)
+    changed = get_plan(tx, account, region, plan_id, now=now)
+    note_change(tx, PlanState.MODIFIED, changed.plan, account=account, region=region, at=now)
+    return changed
 
 
 def delete_plan(tx: sa.Connection, account: str, region: str, plan_id: str, *, now: datetime) -> DatedPlan:
@@ -177,6 +182,7 @@ def delete_plan(tx: sa.Connection, account: str, region: str, plan_id: str, *, n
     store.delete_own_plan(tx, plan_id, now=now)
     dated = _dated(replace(found, deleted_at=now, ends_at=now))
     clear_tags(tx, account, region, dated.plan.arn)
+    note_change(tx, PlanState.DELETED, dated.plan, account=account, region=region, at=now)
     return dated
 
 
@@ -366,6 +372,15 @@ def own_plan_at(tx: sa.Connection, account: str, region: str, arn: str) -> OwnPl
     plan_id = arn.partition(":backup-plan:")[2]
     found = store.find_own_plan(tx, account, region, plan_id) if plan_id else None
     return found if found is not None and found.deleted_at is None and _arn(found) == arn else None
+
+
+def organization_plan_at(tx: sa.Connection, account: str, region: str, arn: str, *, now: datetime) -> Plan | None:
+    """Return the plan with this ARN that the organization's policies make for an account, None when there is none."""
+    plan_id = arn.partition(":backup-plan:")[2]
+    if not plan_id.startswith(ORGANIZATION_PREFIX):
+        return None
+    present = _last_versions(_organizations_versions(tx, account, region, now)).get(plan_id)
+    return present.plan if present is not None and present.deleted_at is None and present.plan.arn == arn else None
 
 
 def _arn(own: OwnPlan) -> str:

@@ -9,7 +9,7 @@ from holdfast.core.arn import Arn
 from holdfast.core.errors import InvalidStateError, NotFoundError
 from holdfast.database.values import instant, stamp
 from holdfast.plan.model.plan import Lifecycle
-from holdfast.plan.service import own_plan_at
+from holdfast.plan.service import OrganizationPlanError, organization_plan_at, own_plan_at
 from holdfast.recovery import holds, service, store
 from holdfast.recovery.hold import Hold, InvalidHoldError, Selection, UnknownHoldError
 from holdfast.recovery.model import RecoveryPoint
@@ -259,16 +259,20 @@ def untag_resource(call: Call, shape: dict[str, Any]) -> None:
 
 
 def list_tags(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
-    """List the tags of a vault, a recovery point, a legal hold or a plan of the account's own."""
+    """List the tags of a vault, a recovery point, a legal hold or a plan."""
     arn = shape["ResourceArn"]
-    if service.vault_of(
-        call.tx, account=call.caller.account, region=call.region, arn=arn
-    ) is None and not _has_plain_tags(call, arn):
+    account = call.caller.account
+    of_policy = organization_plan_at(call.tx, account, call.region, arn, now=call.now)
+    if (
+        of_policy is None
+        and service.vault_of(call.tx, account=account, region=call.region, arn=arn) is None
+        and not _has_plain_tags(call, arn)
+    ):
         raise UntaggableError(f"there is nothing with tags that has the ARN {arn}")
     filters = {"arn": arn}
     after = call.page_position(filters, shape.get("NextToken")) or ""
     limit = shape.get("MaxResults", _PAGE)
-    tags = tags_of(call.tx, call.caller.account, call.region, arn)
+    tags = tags_of(call.tx, account, call.region, arn) if of_policy is None else of_policy.tags
     found = [(key, value) for key, value in sorted(tags.items()) if key > after]
     following = found[limit - 1][0] if len(found) > limit else None
     return {"Tags": dict(found[:limit]), "NextToken": call.page_token(filters, following)}
@@ -438,6 +442,9 @@ def _has_plain_tags(call: Call, arn: str) -> bool:
 
 def _put_tags(call: Call, arn: str, change: Callable[[dict[str, str]], dict[str, str]]) -> None:
     account, region = call.caller.account, call.region
+    of_policy = organization_plan_at(call.tx, account, region, arn, now=call.now)
+    if of_policy is not None:
+        raise OrganizationPlanError(f"Tags cannot be changed for backup plan {of_policy.id} created by organizations")
     tags = change(tags_of(call.tx, account, region, arn))
     custody = custody_of(call)
     if _has_plain_tags(call, arn):
