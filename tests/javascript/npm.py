@@ -14,11 +14,15 @@ def javascript() -> Path:
 
 
 def installed(directory: Path) -> Path:
-    """Return the directory with what its locked list names; `make setup` puts that there, and so does this."""
+    """Return the directory with what its locked list names; `make setup` puts that there, and so does this.
+
+    A list that has changed since is put there again.
+    """
     for program in ("node", "npm"):
         assert shutil.which(program), f"{program} is missing. Install it (on Debian: apt-get install nodejs npm)"
     with (directory / "package-lock.json").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # several test processes may be the first
-        if not (directory / "node_modules" / ".package-lock.json").exists():
+        there = directory / "node_modules" / ".package-lock.json"
+        if not there.exists() or there.stat().st_mtime < (directory / "package-lock.json").stat().st_mtime:
             subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=directory, check=True, timeout=600)
     return directory
