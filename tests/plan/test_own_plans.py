@@ -1,6 +1,7 @@
 """Plans that an account makes itself, as boto3 sees them: versions, lists, templates, tags, limits and refusals."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -298,3 +299,23 @@ def test_what_happens_to_a_plan_is_an_event(database: Database) -> None:
         {**common, "versionId": changed.version_id, "state": "MODIFIED", "modifiedAt": at},
         {**common, "versionId": changed.version_id, "state": "DELETED", "deletionDate": at},
     ]
+
+
+@pytest.mark.postgres
+def test_two_changes_of_a_plan_at_once_are_two_versions(postgres_database: Database) -> None:
+    account, region = "111122223333", "eu-north-1"
+    with postgres_database.transaction() as tx:
+        plan = service.create_plan(tx, account, region, a_body(), now=NOON).plan.id
+
+    def change(name: str) -> None:
+        with postgres_database.transaction() as tx:
+            service.update_plan(tx, account, region, plan, a_body(name=name), now=NOON)
+
+    with ThreadPoolExecutor() as both:
+        with postgres_database.transaction() as tx:
+            service.update_plan(tx, account, region, plan, a_body(name="first"), now=NOON)
+            second = both.submit(change, "second")
+        second.result()
+    with postgres_database.reading() as tx:
+        versions = service.list_versions(tx, account, region, plan, limit=9, now=NOON).items
+    assert [version.plan.name for version in versions] == ["second", "first", "plan"]

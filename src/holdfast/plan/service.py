@@ -187,7 +187,9 @@ def delete_plan(tx: sa.Connection, account: str, region: str, plan_id: str, *, n
 
 
 def changeable(tx: sa.Connection, account: str, region: str, plan_id: str, sentence: str) -> OwnPlan:
-    """Return a plan that the account may change; the sentences of the refusals are AWS Backup's own.
+    """Return a plan that the account may change, and that nobody else changes meanwhile.
+
+    The sentences of the refusals are AWS Backup's own.
 
     Raises:
         OrganizationPlanError: the organization made it.
@@ -195,6 +197,7 @@ def changeable(tx: sa.Connection, account: str, region: str, plan_id: str, sente
     """
     if plan_id.startswith(ORGANIZATION_PREFIX):
         raise OrganizationPlanError(f"{sentence} for backup plan {plan_id} created by organizations")
+    store.lock_own_plan(tx, account, region, plan_id)
     found = store.find_own_plan(tx, account, region, plan_id)
     if found is None or found.deleted_at is not None:
         raise PlanNotFoundError(f"Cannot find Backup plan with ID {plan_id}")

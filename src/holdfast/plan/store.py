@@ -97,6 +97,9 @@ _END = text("UPDATE backup_plan_version SET ends_at = :at WHERE plan_id = :id AN
 _ADD_VERSION = text("""
     INSERT INTO backup_plan_version (id, plan_id, number, name, content, content_hash, starts_at, ends_at)
     VALUES (:version, :id, :number, :name, :content, :hash, :at, :forever)""")
+_LOCK = text(
+    "UPDATE backup_plan SET created_at = created_at WHERE id = :id AND account = :account AND region = :region"
+)
 _DELETE = text("UPDATE backup_plan SET deleted_at = :at WHERE id = :id")
 
 
@@ -125,6 +128,11 @@ def find_own_plan(
     values = {"account": account, "region": region, "id": plan_id, "version": version_id}
     row = tx.execute(_FIND if version_id is None else _FIND_VERSION, values).one_or_none()
     return None if row is None else _own_plan(row)
+
+
+def lock_own_plan(tx: sa.Connection, account: str, region: str, plan_id: str) -> None:
+    """Let nobody else change a plan or its selections before this transaction ends."""
+    tx.execute(_LOCK, {"id": plan_id, "account": account, "region": region})
 
 
 def find_own_plan_of_request(tx: sa.Connection, account: str, region: str, request: str) -> OwnPlan | None:
