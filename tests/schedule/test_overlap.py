@@ -121,3 +121,11 @@ def test_a_run_that_stands_back_makes_no_job_and_leaves_its_reason(database: Dat
     assert len(reasons) == 16
     assert {row.rule_name for row in reasons} == {"hourly"}
     assert all("rule twice of the same plan" in row.reason for row in reasons)
+
+
+def test_start_windows_of_a_hundred_years_are_looked_through_in_no_time() -> None:
+    monthly = Recurring("monthly", "cron(0 5 1 * ? *)", "Etc/UTC", timedelta(hours=1), 100)
+    endless = Recurring("endless", "cron(30 * ? * * *)", "Etc/UTC", timedelta(minutes=52_560_000), 50)
+    hourly = Recurring("hourly", "cron(0 * ? * * *)", "Etc/UTC", timedelta(hours=1), 1)
+    # Every run of `endless` stands back behind one of `monthly`, and there are half a million of them.
+    assert taken_over(hourly, datetime(2026, 1, 5, 12, tzinfo=UTC), [monthly, endless]) is None

@@ -19,6 +19,7 @@ from holdfast.plan.model.body import PlanBody
 from holdfast.plan.model.plan import Lifecycle, PlanSelection
 from holdfast.plan.model.selection import Selection, TagTerm
 from holdfast.schedule import service
+from holdfast.schedule.overlap import next_runs
 
 SHOP, LAB = "111111111111", "222222222222"
 ROLE = "arn:aws:iam::111111111111:role/Own"
@@ -181,8 +182,10 @@ def test_of_overlapping_rules_of_a_plan_the_one_that_keeps_longer_runs(accounts:
         lifecycle=Lifecycle(None, 1),
     )
     accounts.plan(a_body(daily, hourly))
+    foreseen = [(rule.name, at) for at, rule in next_runs((daily, hourly), NOON, 3)]
     made = [(job.rule_name, job.due_at) for job in accounts.made(*(hour(number) for number in range(13, 17)))]
     assert made == [("daily", hour(13)), ("hourly", hour(15)), ("hourly", hour(16))]
+    assert foreseen == made, "what a plan shows of its next runs is what comes"
 
 
 def test_a_closed_account_runs_nothing(accounts: Accounts) -> None:
@@ -199,3 +202,10 @@ def test_a_missed_run_is_made_once_and_the_others_are_skipped(accounts: Accounts
     (job,) = accounts.made(hour(18, seconds=30))
     assert job.due_at == hour(18)
     assert accounts.skipped() == 5
+
+
+def test_a_rule_that_always_stands_back_is_not_foreseen() -> None:
+    hourly = a_rule(name="short", schedule="cron(0 * ? * * *)", lifecycle=Lifecycle(None, 1))
+    longer = replace(hourly, name="long", lifecycle=Lifecycle(None, 2))
+    runs = next_runs((hourly, longer), NOON, 10)
+    assert [(rule.name, at.hour) for at, rule in runs] == [("long", number) for number in range(13, 23)]

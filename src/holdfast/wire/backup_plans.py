@@ -5,10 +5,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 from holdfast.assessment.store import intern_selection
-from holdfast.calendar.cron import parse
 from holdfast.plan import service
 from holdfast.plan.model.assignment import InvalidSelectionError
 from holdfast.plan.model.body import InvalidPlanError, PlanBody, refuse_bad_body
@@ -16,6 +14,7 @@ from holdfast.plan.model.plan import LONGEST_WINDOW_MINUTES, CopyAction, Lifecyc
 from holdfast.plan.model.selection import Condition, Operator, Selection, TagTerm
 from holdfast.plan.model.template import TEMPLATES, get_template
 from holdfast.plan.service import DatedPlan, get_selection
+from holdfast.schedule.overlap import next_runs
 from holdfast.schedule.service import take_up_plan
 from holdfast.wire.backup_points import lifecycle_from_wire
 from holdfast.wire.call import Call, Handler
@@ -88,7 +87,7 @@ def get_backup_plan(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     del answer["BackupPlanName"]
     preview = shape.get("MaxScheduledRunsPreview", 0)
     if preview and dated.deleted_at is None:
-        answer["ScheduledRunsPreview"] = next_runs(dated.plan, call.now, preview)
+        answer["ScheduledRunsPreview"] = _runs_to_wire(dated.plan, call.now, preview)
     return answer
 
 
@@ -354,18 +353,15 @@ def selection_to_wire(found: PlanSelection) -> dict[str, Any]:
     }
 
 
-def next_runs(plan: Plan, now: datetime, count: int) -> list[dict[str, Any]]:
-    """Return the next `count` runs of a plan's rules after `now`, in order."""
-    runs = [
+def _runs_to_wire(plan: Plan, now: datetime, count: int) -> list[dict[str, Any]]:
+    return [
         {
             "ExecutionTime": at,
             "RuleId": rule.id,
             "RuleExecutionType": "CONTINUOUS_AND_SNAPSHOTS" if rule.continuous else "SNAPSHOTS",
         }
-        for rule in plan.rules
-        for at in parse(rule.schedule).upcoming(now, ZoneInfo(rule.timezone), count)
+        for at, rule in next_runs(plan.rules, now, count)
     ]
-    return sorted(runs, key=lambda run: (run["ExecutionTime"], run["RuleId"]))[:count]
 
 
 def _summary(dated: DatedPlan) -> dict[str, Any]:
