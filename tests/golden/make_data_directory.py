@@ -26,13 +26,26 @@ def packed(revision: str) -> Path:
 
 
 def seen(shop: Member) -> dict[str, Any]:
-    """Return what a client sees of an account: jobs, points, the vault with its lock, holds."""
+    """Return what a client sees of an account: jobs, points, the vault with its lock, holds, plans and selections."""
     backup = shop.client("backup")
+    plans = [plan["BackupPlanId"] for plan in backup.list_backup_plans(IncludeDeleted=True)["BackupPlansList"]]
     answers = {
         "jobs": backup.list_backup_jobs()["BackupJobs"],
         "points": shop.points(),
         "vault": backup.describe_backup_vault(BackupVaultName=VAULT),
         "holds": backup.list_legal_holds()["LegalHolds"],
+        "plans": [
+            {
+                **backup.get_backup_plan(BackupPlanId=plan),
+                **backup.list_backup_plan_versions(BackupPlanId=plan),
+                "selections": [
+                    backup.get_backup_selection(BackupPlanId=plan, SelectionId=each["SelectionId"])["BackupSelection"]
+                    for each in backup.list_backup_selections(BackupPlanId=plan)["BackupSelectionsList"]
+                ],
+                "ResponseMetadata": None,
+            }
+            for plan in plans
+        ],
     }
     answers["vault"].pop("ResponseMetadata")
     told: dict[str, Any] = json.loads(json.dumps(answers, default=str))
@@ -43,6 +56,21 @@ def digests(tree: Path) -> dict[str, str]:
     """Return the SHA-256 of every file of a tree, by its path in hexadecimal, since names are bytes."""
     files = [path for path in sorted(tree.rglob("*")) if path.is_file() and not path.is_symlink()]
     return {os.fsencode(path.relative_to(tree)).hex(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def make_plans(shop: Member) -> None:
+    """Make a plan of two versions with a selection, and one that is deleted; neither ever runs."""
+    backup = shop.client("backup")
+    rule = {"RuleName": "late", "TargetBackupVaultName": VAULT, "ScheduleExpression": "cron(0 5 1 1 ? 2199)"}
+    deleted, plan = (
+        backup.create_backup_plan(BackupPlan={"BackupPlanName": name, "Rules": [rule]})["BackupPlanId"]
+        for name in ("deleted", "kept")
+    )
+    backup.delete_backup_plan(BackupPlanId=deleted)
+    kept = {**rule, "Lifecycle": {"MoveToColdStorageAfterDays": 30, "DeleteAfterDays": 120}}
+    backup.update_backup_plan(BackupPlanId=plan, BackupPlan={"BackupPlanName": "kept", "Rules": [kept]})
+    selection = {"SelectionName": "all", "IamRoleArn": shop.role, "Resources": ["*"]}
+    backup.create_backup_selection(BackupPlanId=plan, BackupSelection=selection)
 
 
 def administrator(server: Running) -> Any:
@@ -86,6 +114,7 @@ def main() -> None:
                 Description="kept for later releases",
                 RecoveryPointSelection={"VaultNames": [VAULT]},
             )
+            make_plans(shop)
             facts = {
                 "account": shop.id,
                 "key": administrator(server),
