@@ -283,7 +283,7 @@ _CONDITIONS = st.dictionaries(
     max_size=2,
 )
 # Single ARNs and parts of them stand in no policy, but in selections of an account's own plans.
-_PATTERN = st.sampled_from(
+PATTERN = st.sampled_from(
     [
         "*",
         "arn:aws:rds:*",
@@ -326,7 +326,7 @@ _SELECTION = st.one_of(
         },
         st.dictionaries(
             st.sampled_from(["a_b", "a.b", "s"]),
-            st.tuples(st.lists(_PATTERN, max_size=3), st.lists(_PATTERN, max_size=1), _CONDITIONS),
+            st.tuples(st.lists(PATTERN, max_size=3), st.lists(PATTERN, max_size=1), _CONDITIONS),
             min_size=1,
         ),
     ),
@@ -337,10 +337,10 @@ _PLANS = st.dictionaries(
     min_size=1,
     max_size=2,
 )
-_RESOURCES = st.lists(st.tuples(st.sampled_from(ACCOUNTS), st.sampled_from(TYPES), _TAGS), max_size=5)
+RESOURCES = st.lists(st.tuples(st.sampled_from(ACCOUNTS), st.sampled_from(TYPES), _TAGS), max_size=5)
 
 
-_EXAMPLES = max(40, settings().max_examples // 10)
+EXAMPLES = max(30, settings().max_examples // 10)
 
 
 def _agrees(database: Database, plans: dict[str, Any], resources: list[Any], switched_off: list[str]) -> None:
@@ -378,8 +378,8 @@ def _agrees(database: Database, plans: dict[str, Any], resources: list[Any], swi
     assert {(j.account, j.resource_arn, j.plan_name, j.rule_name, j.role_arn) for j in installation.jobs()} == expected
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=_EXAMPLES)
-@given(plans=_PLANS, resources=_RESOURCES, switched_off=st.lists(st.sampled_from(TYPES), unique=True))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=EXAMPLES)
+@given(plans=_PLANS, resources=RESOURCES, switched_off=st.lists(st.sampled_from(TYPES), unique=True))
 def test_the_join_agrees_with_the_assessment(
     empty_sqlite: Any,
     tmp_path_factory: pytest.TempPathFactory,
@@ -396,7 +396,7 @@ def test_the_join_agrees_with_the_assessment(
 
 @pytest.mark.postgres
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=4)
-@given(plans=_PLANS, resources=_RESOURCES, switched_off=st.lists(st.sampled_from(TYPES), unique=True))
+@given(plans=_PLANS, resources=RESOURCES, switched_off=st.lists(st.sampled_from(TYPES), unique=True))
 def test_the_join_agrees_with_the_assessment_on_postgresql(
     postgres_url: str,
     plans: dict[str, Any],

@@ -1,13 +1,31 @@
 """Plans that accounts make themselves are run beside those of their organization, and neither replaces the other."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import text
+from tests.conftest import database_on
 from tests.plan.test_body import a_body, a_rule
-from tests.schedule.test_due_runs import MANAGEMENT, NOON, REGION, Installation, a_document
+from tests.schedule.test_due_runs import (
+    EXAMPLES,
+    MANAGEMENT,
+    NOON,
+    PATTERN,
+    REGION,
+    RESOURCES,
+    TYPES,
+    Installation,
+    a_document,
+    arn_of,
+)
 
+from holdfast.assessment.model import Facts, Resource, assess
 from holdfast.assessment.store import intern_selection
 from holdfast.database.connection import Database
 from holdfast.job.model import Job
@@ -17,7 +35,7 @@ from holdfast.plan import service as plans
 from holdfast.plan import store as plan_store
 from holdfast.plan.model.body import PlanBody
 from holdfast.plan.model.plan import Lifecycle, PlanSelection
-from holdfast.plan.model.selection import Selection, TagTerm
+from holdfast.plan.model.selection import Condition, Operator, ResourceClass, Selection, TagTerm
 from holdfast.schedule import service
 from holdfast.schedule.overlap import next_runs
 
@@ -209,3 +227,79 @@ def test_a_rule_that_always_stands_back_is_not_foreseen() -> None:
     longer = replace(hourly, name="long", lifecycle=Lifecycle(None, 2))
     runs = next_runs((hourly, longer), NOON, 10)
     assert [(rule.name, at.hour) for at, rule in runs] == [("long", number) for number in range(13, 23)]
+
+
+_PATTERNS = st.lists(PATTERN, max_size=3).map(tuple)
+_VALUES = st.sampled_from(["PII", "RED", "prod", "pr*d"])
+_SELECTIONS = st.dictionaries(
+    st.sampled_from(["a.b", "a-b", "Z"]),
+    st.builds(
+        Selection,
+        resources=_PATTERNS,
+        not_resources=st.lists(PATTERN, max_size=1).map(tuple),
+        tags=st.lists(st.builds(TagTerm, st.just("dataType"), _VALUES), max_size=2).map(tuple),
+        conditions=st.lists(
+            st.builds(Condition, st.sampled_from(Operator), st.just("aws:ResourceTag/stage"), _VALUES), max_size=1
+        ).map(tuple),
+    ),
+    min_size=1,
+    max_size=3,
+)
+_OFF = st.lists(st.sampled_from(TYPES), unique=True)
+_PARTS = {"selections": _SELECTIONS, "resources": RESOURCES, "off": _OFF, "off_for_all": _OFF}
+
+
+def _agrees(
+    database: Database,
+    selections: Mapping[str, Selection],
+    resources: list[Any],
+    off: list[str],
+    off_for_all: list[str],
+) -> None:
+    accounts = Accounts(database)
+    accounts.switch_off(SHOP, *off)
+    accounts.switch_off(MANAGEMENT, *off_for_all)
+    values = [Resource(arn_of(SHOP, f"fs-{SHOP}"), ResourceClass("EFS", REGION, {"dataType": "PII"}))]
+    for number, (account, kind, tags) in enumerate(resources):
+        accounts.resource(account, f"fs-{number}", tags, type_name=kind)
+        if account == SHOP:
+            values.append(Resource(arn_of(SHOP, f"fs-{number}", type_name=kind), ResourceClass(kind, REGION, tags)))
+    with database.transaction() as tx:
+        plan = plans.create_plan(tx, SHOP, REGION, AT_ONE, now=NOON).plan.id
+        for name, selection in selections.items():
+            intern_selection(tx, selection)
+            kept = PlanSelection(name, name, f"{ROLE}-{name}", selection, creator_request_id=name)
+            assert plan_store.add_own_selection(tx, plan, kept, now=NOON)
+        service.take_up_plan(tx, SHOP, REGION, plan, now=NOON)
+        made = plans.get_plan(tx, SHOP, REGION, plan, now=NOON).plan
+    facts = Facts(SHOP, REGION, frozenset(), opted_out=frozenset(off), opted_out_by_management=frozenset(off_for_all))
+    expected = {
+        (found.resource.arn, applied.selection.role_arn)
+        for found in assess([made], values, facts)
+        for applied in found.applied
+    }
+    assert {(job.resource_arn, job.role_arn) for job in accounts.made(hour(13))} == expected
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=EXAMPLES)
+@given(**_PARTS)
+def test_the_join_agrees_with_the_assessment_on_an_accounts_own_plan(
+    empty_sqlite: Path, tmp_path_factory: pytest.TempPathFactory, **parts: Any
+) -> None:
+    path = tmp_path_factory.mktemp("join") / "control.db"
+    path.write_bytes(empty_sqlite.read_bytes())
+    database = Database.open(f"sqlite:///{path}")
+    _agrees(database, **parts)
+    database.close()
+
+
+@pytest.mark.postgres
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=3)
+@given(**_PARTS)
+def test_the_join_agrees_with_the_assessment_on_an_accounts_own_plan_on_postgresql(
+    postgres_url: str, **parts: Any
+) -> None:
+    with database_on(postgres_url, template="migrated") as url:
+        database = Database.open(url.render_as_string(hide_password=False))
+        _agrees(database, **parts)
+        database.close()

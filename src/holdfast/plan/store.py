@@ -210,11 +210,10 @@ def _own_plan(row: "sa.Row[Any]") -> OwnPlan:
     )
 
 
-_SELECTION = """
+_LIST_SELECTIONS = text("""
     SELECT b.id, b.name, b.role_arn, b.creator_request_id, b.created_at, s.body
       FROM backup_selection b JOIN selection s ON s.hash = b.selection_hash
-     WHERE b.plan_id = :plan"""
-_LIST_SELECTIONS = text(f"{_SELECTION} ORDER BY b.name")
+     WHERE b.plan_id = :plan""")
 _ADD_SELECTION = text("""
     INSERT INTO backup_selection (id, plan_id, name, role_arn, selection_hash, creator_request_id, created_at)
     VALUES (:id, :plan, :name, :role, :hash, :request, :at) ON CONFLICT DO NOTHING""")
@@ -223,7 +222,7 @@ _DELETE_SELECTION = text("DELETE FROM backup_selection WHERE plan_id = :plan AND
 
 def list_own_selections(tx: sa.Connection, plan_id: str) -> list[PlanSelection]:
     """Return the selections of an account's own plan by name, in which order they count."""
-    return [
+    found = [
         PlanSelection(
             id=row.id,
             name=row.name,
@@ -234,6 +233,8 @@ def list_own_selections(tx: sa.Connection, plan_id: str) -> list[PlanSelection]:
         )
         for row in tx.execute(_LIST_SELECTIONS, {"plan": plan_id})
     ]
+    # As the scheduler compares names, whatever order a database gives to letters.
+    return sorted(found, key=lambda selection: selection.name)
 
 
 def add_own_selection(tx: sa.Connection, plan_id: str, selection: PlanSelection, *, now: datetime) -> bool:
