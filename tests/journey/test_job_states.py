@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,8 @@ def movers_standing_still(server: Running) -> Iterator[None]:
         yield
     finally:
         for mover in movers:
-            os.kill(mover, signal.SIGCONT)
+            with suppress(ProcessLookupError):  # a test may have killed it
+                os.kill(mover, signal.SIGCONT)
 
 
 @contextmanager
@@ -91,6 +92,22 @@ def test_a_backup_is_stopped_while_it_waits_and_while_it_runs_and_not_afterwards
     assert refusal(stop, BackupJobId="00000000-0000-0000-0000-000000000000")[0] == "ResourceNotFoundException"
     others = join(shop.server, "other").client("backup")
     assert refusal(others.stop_backup_job, BackupJobId=running)[0] == "ResourceNotFoundException"
+
+
+def test_a_backup_whose_mover_dies_waits_and_is_tried_again(shop: Member) -> None:
+    job = shop.back_up(a_tree(shop, "files"), StartWindowMinutes=60, CompleteWindowMinutes=600)
+    with held_up(shop, job):
+        for mover in shop.server.movers():
+            os.kill(mover, signal.SIGKILL)
+    waiting = eventually(lambda: (found := shop.job(job))["State"] == "CREATED" and found, "the job waits again")
+    assert "mover" in waiting["StatusMessage"]
+    assert waiting["PercentDone"] == "0.0"
+    assert shop.points() == []
+    shop.server.settle(120)
+    done = shop.job(job)
+    assert (done["State"], done["MessageCategory"], "StatusMessage" in done) == ("COMPLETED", "SUCCESS", False)
+    (point,) = shop.points()
+    assert point["RecoveryPointArn"] == done["RecoveryPointArn"]
 
 
 def test_a_point_that_is_being_copied_is_not_deleted(shop: Member) -> None:

@@ -185,6 +185,23 @@ class Register:
                 tx, ROOT_KEY, SHOP, REGION, type_name=type_name, resource_arn=arn, metadata=metadata
             )
 
+    def restored(self, url: str, *, tags: Mapping[str, str] | None = None, job_id: str = "job-1") -> str | None:
+        """Register what a restore of `shop` has made; return its ARN, None where it is another account's."""
+        with self.database.transaction() as tx:
+            return service.register_restored(
+                tx,
+                SHOP,
+                REGION,
+                type_name="EFS",
+                url=url,
+                site="local",
+                secret_name=None,
+                tags=tags or {},
+                job_id=job_id,
+                class_of=partial(intern_class, tx),
+                now=NOW,
+            )
+
     def intervals(self, resource: Resource) -> list[tuple[int, int]]:
         with self.database.reading() as tx:
             rows = tx.execute(

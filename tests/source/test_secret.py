@@ -154,6 +154,27 @@ def test_a_restore_into_another_accounts_tree_is_refused(register: Register) -> 
         register.restore_place({"newFileSystem": "true", "holdfast:target-url": "file:///srv/bank/new"}, arn)
 
 
+def test_a_place_that_became_anothers_while_it_was_restored_to_is_not_registered(register: Register) -> None:
+    register.put("bank", "file:///srv/bank", account=BANK)
+    assert register.restored("file:///srv/bank/new") is None
+    assert register.restored("file:///srv/new") is not None
+
+
+def test_what_was_restored_has_a_name_of_its_own_and_is_known_again(register: Register) -> None:
+    first = register.restored("file:///srv/a%20b", tags={"team": "web"})
+    assert first == register.restored("file:///srv/a%20b"), "the same place is the same resource"
+    second = register.restored("file:///srv/deeper/a%20b", job_id="job-2")
+    with register.database.reading() as tx:
+        found = {arn: service.get_resource(tx, SHOP, REGION, arn or "") for arn in (first, second)}
+    assert {each.name for each in found.values()} == {"a-b", "a-b-job-2"}
+    assert found[first].tags == {"team": "web"}
+    # A name that is free again is taken again, and one that is too long is cut.
+    register.delete("a-b")
+    assert register.restored("file:///srv/other/a%20b", job_id="job-3") not in {None, second}
+    assert register.restored(f"file:///srv/{'x' * 200}", job_id="job-4") is not None
+    assert register.restored(f"file:///srv/y/{'x' * 200}", job_id="job-5") is not None
+
+
 def test_a_database_is_restored_beside_its_original_with_its_secret(register: Register) -> None:
     register.secret()
     arn = put_database(register, "postgresql://db.internal/shop?lock-wait=5").arn
