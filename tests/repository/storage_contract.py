@@ -2,11 +2,17 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+from tests.repository.builders import a_directory, a_file, a_repository
+from tests.repository.conftest import NOON, PASSWORD, Restic
 
 from holdfast.core.errors import InvalidInputError
-from holdfast.repository.storage import AlreadyStoredError, NotStoredError, Storage
+from holdfast.repository.check import Depth
+from holdfast.repository.repository import Repository
+from holdfast.repository.storage import AlreadyStoredError, LocalStorage, NotStoredError, Storage
+from holdfast.repository.sweep import SweepRules
 
 
 class StorageContract:
@@ -74,3 +80,28 @@ class StorageContract:
             for number, data in enumerate(pool.map(one, range(64))):
                 assert data == bytes([number]) * 1000
         assert len(list(storage.list("data/"))) == 64
+
+
+class BucketContract(StorageContract):
+    """And what a bucket has to hold besides: a repository's whole life, with restic as the witness."""
+
+    def test_a_repository_there_is_written_swept_and_read(
+        self, storage: Storage, tmp_path: Path, restic: Restic
+    ) -> None:
+        repository = a_repository(storage)
+        content = os.urandom(3 << 20)
+        gone = repository.write([a_file(b"gone", content=os.urandom(1 << 20))], at=NOON)
+        kept = repository.write([a_directory(b"d"), a_file(b"d", b"f", content=content)], at=NOON)
+        repository.forget([gone.snapshot_id])
+        repository = Repository.open(storage, PASSWORD, host_id="another-host")
+        repository.mark_sweep(repository.plan_sweep(SweepRules(max_unused=0)), at=NOON)
+        assert repository.carry_out_sweep().deleted
+        report = repository.check(Depth.BYTES)
+        assert report.problems == report.hints == ()
+        assert repository.restore(kept.snapshot_id, tmp_path / "restored").problems == ()
+        assert (tmp_path / "restored" / "d" / "f").read_bytes() == content
+        # Not every restic can be told to look elsewhere than at the provider's own host, so it gets files.
+        here = LocalStorage(restic.repository)
+        for stored in storage.list(""):
+            here.put(stored.name, storage.get(stored.name))
+        restic.check()

@@ -26,6 +26,7 @@ from holdfast.repository.sweep import SweepRules
 from holdfast.repository.writer import Limits
 
 LIMITS = Limits(write=WriteLimits(pack_bytes=30_000, processes=0))
+FINE = Limits(write=WriteLimits(pack_bytes=5_000, processes=0))
 THRIFTY = SweepRules(max_unused=0.0, batch_packs=3)
 SAMPLES = 10
 CONTENT = {number: random.Random(number).randbytes(9_000) for number in range(40)}  # noqa: S311 - only bytes
@@ -133,9 +134,13 @@ def test_a_storage_that_dies_leaves_rubbish_and_never_a_lie(name: str, tmp_path:
 
 
 @pytest.mark.deep
+@pytest.mark.parametrize("limits", [LIMITS, FINE], ids=["packs of some blobs", "packs of one blob"])
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_restic_finds_no_error_in_any_state_that_a_crash_leaves(name: str, tmp_path: Path, restic: Restic) -> None:
+def test_restic_finds_no_error_in_any_state_that_a_crash_leaves(
+    name: str, limits: Limits, tmp_path: Path, restic: Restic, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scenario = SCENARIOS[name]
+    monkeypatch.setitem(globals(), "LIMITS", limits)
     seen: set[frozenset[str]] = set()
     for writes in range(1, writes_of(scenario)):
         state = crash_after(writes, scenario, tmp_path / "restored")

@@ -1,12 +1,11 @@
 """Repositories in a bucket, on a real S3 server."""
 
-import os
 from pathlib import Path
 
 import pytest
-from tests.repository.builders import a_directory, a_file, a_repository
-from tests.repository.conftest import NOON, PASSWORD, Restic
-from tests.repository.storage_contract import StorageContract
+from tests.repository.builders import a_file, a_repository
+from tests.repository.conftest import NOON, PASSWORD
+from tests.repository.storage_contract import BucketContract
 from tests.repository.weed import ADMIN, READER, SECRET, Weed
 
 from holdfast.core.ids import new_uuid
@@ -24,7 +23,6 @@ from holdfast.repository.storage import (
     StorageFailedError,
     open_storage,
 )
-from holdfast.repository.sweep import SweepRules
 
 
 def access(weed: Weed, user: str = ADMIN) -> S3Access:
@@ -36,34 +34,10 @@ def bucket(weed: Weed) -> ObjectStorage:
     return s3_storage("vault", new_uuid(), access(weed))
 
 
-class TestS3(StorageContract):
+class TestS3(BucketContract):
     @pytest.fixture
     def storage(self, bucket: ObjectStorage) -> ObjectStorage:
         return bucket
-
-
-def test_a_repository_in_a_bucket_backs_up_restores_and_sweeps(bucket: ObjectStorage, tmp_path: Path) -> None:
-    repository = a_repository(bucket)
-    content = os.urandom(5 << 20)
-    first = repository.write([a_file(b"gone", content=os.urandom(1 << 20))], at=NOON)
-    second = repository.write([a_directory(b"d"), a_file(b"d", b"f", content=content)], at=NOON)
-    repository.forget([first.snapshot_id])
-    repository = Repository.open(bucket, PASSWORD, host_id="another-host")
-    repository.mark_sweep(repository.plan_sweep(SweepRules(max_unused=0)), at=NOON)
-    assert repository.carry_out_sweep().deleted
-    report = repository.check(Depth.BYTES)
-    assert report.problems == report.hints == ()
-    assert repository.restore(second.snapshot_id, tmp_path / "restored").problems == ()
-    assert (tmp_path / "restored" / "d" / "f").read_bytes() == content
-
-
-def test_restic_finds_no_error_in_what_lies_in_a_bucket(bucket: ObjectStorage, tmp_path: Path, restic: Restic) -> None:
-    repository = a_repository(bucket)
-    repository.write([a_file(b"f", content=os.urandom(1 << 20))], at=NOON)
-    here = LocalStorage(tmp_path / "repository")
-    for stored in bucket.list(""):
-        here.put(stored.name, bucket.get(stored.name))
-    restic.check()
 
 
 def test_a_refusal_of_the_bucket_is_said_to_be_one(weed: Weed, bucket: ObjectStorage) -> None:

@@ -4,12 +4,14 @@ import os
 import signal
 import subprocess
 import threading
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from tests.repository.builders import a_directory, a_file, a_repository
-from tests.repository.conftest import NOON, Restic
+from tests.repository.conftest import NOON, PASSWORD, Restic
+from tests.repository.dying import AnHourLater, DyingStorage, copied
 
 from holdfast.repository.blob_writer import WriteLimits
 from holdfast.repository.check import Depth
@@ -17,7 +19,7 @@ from holdfast.repository.entry import Entry
 from holdfast.repository.lock import LockFile, LockLostError, RepositoryLockedError
 from holdfast.repository.pack import BlobKind
 from holdfast.repository.repository import Repository
-from holdfast.repository.storage import LocalStorage, MemoryStorage
+from holdfast.repository.storage import LocalStorage, MemoryStorage, StorageFailedError
 from holdfast.repository.sweep import SweepRefusedError, SweepRules, Swept
 from holdfast.repository.writer import Limits
 
@@ -169,6 +171,32 @@ def test_packs_that_a_crash_left_behind_are_removed() -> None:
     repository.carry_out_sweep()
     assert packs(storage) == before
     assert [snapshot.id for snapshot in repository.snapshots()] == [kept.snapshot_id]
+
+
+def test_a_sweep_that_died_at_any_write_is_finished_by_the_next_without_a_trace() -> None:
+    whole = MemoryStorage()
+    repository = a_repository(whole)
+    entries = files(8, size=3000)
+    fine = Limits(write=WriteLimits(pack_bytes=1000, processes=0))
+    gone = repository.write(entries, at=NOON, limits=fine)
+    repository.write(entries[::2], at=NOON, limits=fine)
+    repository.forget([gone.snapshot_id])
+    repository.mark_sweep(repository.plan_sweep(THRIFTY), at=NOON)
+    writes, died = 0, True
+    while died:
+        writes += 1
+        storage = copied(whole)
+        dying = DyingStorage(storage, writes)
+        with suppress(StorageFailedError):
+            Repository.open(dying, PASSWORD, host_id="a-host").carry_out_sweep(THRIFTY)
+        after = Repository.open(storage, PASSWORD, host_id="another-host", machine=AnHourLater())
+        after.unlock()
+        assert after.check(Depth.BYTES).problems == ()
+        after.carry_out_sweep(THRIFTY)
+        report = after.check(Depth.BYTES)
+        assert report.problems == report.hints == ()
+        died = dying.left <= 0
+    assert writes > 6, "an index put, the old ones and packs deleted, the record and the lock"
 
 
 def test_restic_prune_waits_for_our_writers_and_our_sweeps(repository: Repository, restic: Restic) -> None:

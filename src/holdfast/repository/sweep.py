@@ -234,8 +234,13 @@ def _delete(
         before_delete(going)
     lock.refuse_if_lost()
     # New index files before the old ones go, and those before the packs: at no moment does a name lack its thing.
-    outdated = [name for name, packs in files.items() if any(pack in gone for pack, _ in packs)]
+    outdated = {name for name, packs in files.items() if any(pack in gone for pack, _ in packs)}
     staying = {pack: blobs for name in outdated for pack, blobs in files[name] if pack not in gone}
+    # A sweep that died here has written them already: once is enough.
+    for name in files.keys() - outdated:
+        for pack, blobs in files[name]:
+            if staying.get(pack) == blobs:
+                del staying[pack]
     written = put_index(storage, box, list(staying.items()))
     for name in outdated:
         if name not in written:
