@@ -267,7 +267,14 @@ def test_the_guide_to_copies(desk: Desk, dev: Running) -> None:
 def test_the_guide_to_the_jobs_of_all_accounts(desk: Desk) -> None:
     guide = "docs/how-to/see-jobs-across-accounts.md"
     told = [
-        desk.typed(code, **{"--account-id ACCOUNT": f"--account-id {desk.shop.id}"}) for code in blocks_of(guide, "sh")
+        desk.typed(
+            code,
+            **{
+                "--account-id ACCOUNT": f"--account-id {desk.shop.id}",
+                "--account ACCOUNT": f"--account {desk.shop.id}",
+            },
+        )
+        for code in blocks_of(guide, "sh")
     ]
     assert told[0].count('"BackupJobs": []') == 2
     assert "Message" in told[2], "the head of a table"

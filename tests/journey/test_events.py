@@ -3,35 +3,53 @@
 import base64
 import hashlib
 import hmac
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.monitor.receiver import Receiver, receiving
-from tests.running import VAULT, configured, eventually, found_organization, join, refusal, started
+from tests.docs.test_documents import blocks_of
+from tests.monitor.receiver import receiving
+from tests.running import (
+    PATIENCE,
+    REGION,
+    VAULT,
+    configured,
+    environment,
+    eventually,
+    found_organization,
+    join,
+    refusal,
+    started,
+)
 
 from holdfast.cli.tree import make_tree
+from holdfast.wire.model import MODEL_DIRECTORY
 
 SECRET = "a shared secret"
+GUIDE = "docs/how-to/send-events.md"
 
 
-def signed_well(receiver: Receiver) -> bool:
-    """Whether each message that came carries the signature that its secret makes."""
+def signed_well(messages: Sequence[tuple[Mapping[str, str], bytes]], secret: str) -> bool:
+    """Whether each message carries the signature that the secret makes."""
     return all(
         headers["webhook-signature"]
         == "v1,"
         + base64.b64encode(
             hmac.digest(
-                SECRET.encode(),
+                secret.encode(),
                 f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body,
                 hashlib.sha256,
             )
         ).decode()
-        for headers, body in receiver.came
+        for headers, body in messages
     )
 
 
 def test_a_backup_is_told_of_to_the_organizations_receiver_and_to_the_vaults_subscriber(tmp_path: Path) -> None:
     with receiving() as pager, receiving() as subscriber:
-        allowed = f'[outgoing]\nallow = ["{pager.place}", "{subscriber.place}"]\n'
+        (allowed,) = blocks_of(GUIDE, "toml")
+        allowed = allowed.replace("127.0.0.1:9000", pager.place).replace("pager.example.internal", subscriber.place)
         configured(tmp_path / "data", allowed)
         with started("dev", tmp_path / "data") as server:
             found_organization(server)
@@ -72,12 +90,30 @@ def test_a_backup_is_told_of_to_the_organizations_receiver_and_to_the_vaults_sub
             assert done["detail"]["backupJobId"] == job
             assert (done["source"], done["account"]) == ("aws.backup", shop.id)
             assert done["resources"] == [shop.points()[0]["RecoveryPointArn"]]
-            assert signed_well(pager)
+            assert signed_well(pager.came, SECRET)
             notified = subscriber.bodies()[1]
             assert (notified["Type"], notified["TopicArn"]) == ("Notification", topic)
             assert notified["MessageAttributes"]["State"]["Value"] == "COMPLETED"
             assert theirs.list_dead_letters()["DeadLetters"] == []
             assert theirs.redeliver_dead_letters(Name="dead")["Redelivered"] == 0
             assert refusal(theirs.redeliver_dead_letters, Name="none")[0] == "ResourceNotFoundException"
-            holdfast.delete_event_route(Name="pager", ExpectedVersion="1")
+            (guide,) = blocks_of(GUIDE, "python")
+            guide = guide.replace("https://pager.example.com/backups", pager.url).replace(
+                'Scheme="https", Host="pager.example.com"', f'Scheme="http", Host="127.0.0.1", Port={pager.port}'
+            )
+            before = len(pager.came)
+            keys = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": REGION}
+            where = {"AWS_ENDPOINT_URL": server.url, "AWS_DATA_PATH": str(MODEL_DIRECTORY)}
+            subprocess.run(
+                [sys.executable, "-c", guide], env=environment(**keys, **where), check=True, timeout=PATIENCE
+            )
+            eventually(lambda: len(pager.came) > before, "what the guide sends arrives")
+            assert pager.bodies()[-1]["data"]["detail"] == {"state": "TEST"}
+            assert signed_well(pager.came[-1:], "a long random text")
+            assert holdfast.describe_event_route(Name="pager")["EventRoute"]["States"] == [
+                "ABORTED",
+                "EXPIRED",
+                "FAILED",
+            ]
+            holdfast.delete_event_route(Name="pager", ExpectedVersion="2")
             assert SECRET not in server.said()

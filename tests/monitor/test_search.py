@@ -179,3 +179,30 @@ def test_from_the_management_account_filters_down_to_one_job_on_the_command_line
     assert typed("--state", "lost").returncode == 2
     assert "--endpoint-url" in holdfast("jobs").stderr
     assert MANAGEMENT not in {company.shop.id, company.lab.id}
+
+
+def test_one_audit_trail_over_all_accounts_is_for_those_who_see_them_all(company: Company) -> None:
+    def found(who: Any, **asked: Any) -> list[dict[str, Any]]:
+        pages = who.get_paginator("search_audit_trail").paginate(**asked, PaginationConfig={"PageSize": 2})
+        return [entry for page in pages for entry in page["Entries"]]
+
+    started = found(company.holdfast, EventName="StartBackupJob", EventSource="backup.amazonaws.com")
+    assert {entry["AccountId"] for entry in started} == {company.shop.id, company.lab.id}
+    assert [entry["EventId"] for entry in started] == sorted((entry["EventId"] for entry in started), reverse=True)
+    assert {
+        entry["AccountId"] for entry in found(company.holdfast, UnitId=company.prod, EventName="StartBackupJob")
+    } == {company.shop.id}
+    (one,) = found(company.holdfast, EventName="StartBackupJob", ResourceName=company.arns[company.lab.id])
+    assert one["AccountId"] == company.lab.id
+    assert one in found(company.holdfast, AccountId=company.lab.id, Principal=one["PrincipalArn"].rpartition("/")[2])
+    assert found(company.holdfast, EventName="StartBackupJob", EndTime=one["EventTime"] - timedelta(days=300)) == []
+    theirs = company.lab.client("holdfast")
+    assert {entry["AccountId"] for entry in found(theirs)} == {company.lab.id}
+    for refused in ({"AccountId": company.shop.id}, {"UnitId": company.prod}):
+        assert refusal(theirs.search_audit_trail, **refused)[0] == "AccessDeniedException"
+    keys = company.server.credentials
+    told: dict[str, Any] = {"AWS_ACCESS_KEY_ID": keys["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": keys["SecretAccessKey"]}
+    told |= {"AWS_ENDPOINT_URL": company.server.url, "AWS_DEFAULT_REGION": REGION}
+    shown = holdfast("audit", "search", "--event", "StartBackupJob", "--unit", company.test, "--json", **told)
+    assert {entry["AccountId"] for entry in json.loads(shown.stdout)["entries"]} == {company.lab.id}
+    assert "StartBackupJob" in holdfast("audit", "search", "--event", "StartBackupJob", "--limit", "1", **told).stdout

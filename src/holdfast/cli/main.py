@@ -141,6 +141,40 @@ audit = typer.Typer(name="audit", help="The audit trail.", no_args_is_help=True)
 app.add_typer(audit)
 
 
+@audit.command("search")
+def audit_search(
+    account: Annotated[str | None, typer.Option(help="In this account; otherwise in all that you may see.")] = None,
+    unit: Annotated[str | None, typer.Option(help="In accounts of this unit or below it, as of the time.")] = None,
+    region: Annotated[str | None, typer.Option(help="In this region.")] = None,
+    event: Annotated[str | None, typer.Option(help="This operation or event, such as DeleteRecoveryPoint.")] = None,
+    resource: Annotated[str | None, typer.Option(help="Whose parameters name this, such as an ARN.")] = None,
+    principal: Annotated[str | None, typer.Option(help="By this principal: an ARN, or its last part.")] = None,
+    since: Annotated[str | None, typer.Option(help="At this instant or later (ISO 8601, UTC).")] = None,
+    until: Annotated[str | None, typer.Option(help="At this instant or earlier (ISO 8601, UTC).")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    endpoint_url: Annotated[str | None, typer.Option(envvar="AWS_ENDPOINT_URL", help="The server.")] = None,
+) -> None:
+    """Find who did what, in all accounts that you may see, newest first.
+
+    The keys are those of the AWS CLI: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a session.
+    """
+    from holdfast.cli.audit import run_search  # noqa: PLC0415 - see quickstart
+
+    asked = {
+        "AccountId": account,
+        "UnitId": unit,
+        "Region": region,
+        "EventName": event,
+        "ResourceName": resource,
+        "Principal": principal,
+        "StartTime": since,
+        "EndTime": until,
+    }
+    given = {name: value for name, value in asked.items() if value is not None}
+    raise typer.Exit(run_search(given, limit=limit, as_json=as_json, endpoint_url=endpoint_url))
+
+
 @audit.command("verify")
 def audit_verify(data_dir: DataDir) -> None:
     """Check that no entry of the audit trail was changed, dropped, reordered or cut off.

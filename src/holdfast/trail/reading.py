@@ -1,9 +1,10 @@
 """Reading the audit trail: the newest entries first, by what they are about."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import text
@@ -29,6 +30,7 @@ _OF_BLOCK = text("""
       FROM audit_entry
      WHERE block = :number AND service = 'backup' AND kind <> 'read' AND decision <> 'REFUSED' ORDER BY id""")
 _NO_BOUND = 2**62
+_CONTROL_POLICY: Final = re.compile(r"(explicitly denied|no) .*?(service|resource) control policy", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,12 @@ class Recorded:
     parameters: Mapping[str, Any]
     reads: bool
 
+    @property
+    def reason_for_members(self) -> str:
+        """The reason without which control policy of the organization refused: that is not its members' to read."""
+        found = _CONTROL_POLICY.search(self.reason)
+        return self.reason if found is None else f"{self.reason[: found.start()]}denied by a {found[2]} control policy"
+
 
 def _escaped(part: str) -> str:
     return part.replace("!", "!!").replace("%", "!%").replace("_", "!_")
@@ -96,7 +104,7 @@ def find_entries(tx: sa.Connection, wanted: Wanted, *, before: int | None, limit
             "limit": limit,
         },
     )
-    return [_recorded(row) for row in rows]
+    return [recorded_as(row) for row in rows]
 
 
 def sealed_up_to(tx: sa.Connection) -> int:
@@ -106,10 +114,11 @@ def sealed_up_to(tx: sa.Connection) -> int:
 
 def changes_in_block(tx: sa.Connection, number: int) -> list[Recorded]:
     """Return what happened to backups by the entries of a block, in their order: neither reads nor refusals."""
-    return [_recorded(row) for row in tx.execute(_OF_BLOCK, {"number": number})]
+    return [recorded_as(row) for row in tx.execute(_OF_BLOCK, {"number": number})]
 
 
-def _recorded(row: sa.Row[Any]) -> Recorded:
+def recorded_as(row: sa.Row[Any]) -> Recorded:
+    """Return the entry that a row with every column holds."""
     return Recorded(
         id=row.id,
         at=instant(row.at),

@@ -17,10 +17,10 @@ _PAGE: Final = 50
 _YES_NO: Final = ("true", "false")
 _SOURCE: Final = ".amazonaws.com"
 _EVENT_ID = re.compile(r"00000000-0000-0000-([0-9a-f]{4})-([0-9a-f]{12})\Z")
-_CONTROL_POLICY: Final = re.compile(r"(explicitly denied|no) .*?(service|resource) control policy", re.DOTALL)
 
 
-def _event_id(entry: Recorded) -> str:
+def event_id(entry: Recorded) -> str:
+    """Return the id that clients know an entry by."""
     digits = f"{entry.id:016x}"
     return f"00000000-0000-0000-{digits[:4]}-{digits[4:]}"
 
@@ -83,15 +83,15 @@ def _to_wire(entry: Recorded) -> dict[str, Any]:
         "userAgent": entry.user_agent,
         "serviceEventDetails" if entry.decision is Decision.EVENT else "requestParameters": entry.parameters,
         "requestID": entry.request_id,
-        "eventID": _event_id(entry),
+        "eventID": event_id(entry),
         "readOnly": entry.reads,
         "eventType": "AwsServiceEvent" if entry.decision is Decision.EVENT else "AwsApiCall",
         "recipientAccountId": entry.account,
     }
     if entry.decision is Decision.REFUSED:
-        record |= {"errorCode": "AccessDenied", "errorMessage": _told(entry.reason)}
+        record |= {"errorCode": "AccessDenied", "errorMessage": entry.reason_for_members}
     return {
-        "EventId": _event_id(entry),
+        "EventId": event_id(entry),
         "EventName": entry.operation,
         "ReadOnly": "true" if entry.reads else "false",
         "EventTime": entry.at,
@@ -100,12 +100,6 @@ def _to_wire(entry: Recorded) -> dict[str, Any]:
         "Resources": [],
         "CloudTrailEvent": to_json(record),
     }
-
-
-def _told(reason: str) -> str:
-    """Return a refusal's reason; which control policy of the organization it was is not its members' to read."""
-    found = _CONTROL_POLICY.search(reason)
-    return reason if found is None else f"{reason[: found.start()]}denied by a {found[2]} control policy"
 
 
 OPERATIONS: Final[Mapping[str, Handler]] = {"LookupEvents": lookup_events}

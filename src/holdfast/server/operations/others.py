@@ -105,6 +105,7 @@ def _holdfast_rules() -> dict[str, Rule]:
         "ListStorages",
         "PreflightCopy",
         "PreviewPolicyChange",
+        "SearchAuditTrail",
         "SearchJobs",
         "TestSelection",
         "WhoCan",
