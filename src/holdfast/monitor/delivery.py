@@ -76,6 +76,10 @@ class Deliverer:
         for hand in hands:
             hand.join()
 
+    def start(self) -> None:
+        """Let events be delivered, also again after a stop."""
+        self._stopping.clear()
+
     def stop(self) -> None:
         """Begin nothing more, and wait for what is on its way; it takes as long as a receiver may take to answer."""
         self._stopping.set()

@@ -56,6 +56,10 @@ class ColdMover:
     _one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
     _stopping: threading.Event = field(default_factory=threading.Event)
 
+    def start(self) -> None:
+        """Let points be moved, also again after a stop."""
+        self._stopping.clear()
+
     def stop(self) -> None:
         """Give up what is being moved, at once, and move nothing more; whoever comes next begins that point anew."""
         self._stopping.set()

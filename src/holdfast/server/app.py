@@ -82,6 +82,8 @@ class Holdfast:
     def start(self) -> None:
         """Start everything that works beside the requests; jobs that a former process left are taken up again."""
         self.supervisor.start()
+        self.cold_mover.start()
+        self.deliverer.start()
         instance = self.instance
         keeper = self.state_keeper
         self._loops = Loops(
