@@ -138,6 +138,6 @@ def _is_weekday(field: str, wall: datetime) -> bool:
     if field.endswith("L"):
         return field[:-1] == name and (wall + 7 * DAY).month != wall.month
     if field[0].isalpha():
-        first, _, last = field.partition("-")
-        return _WEEKDAYS.index(first) <= _WEEKDAYS.index(name) <= _WEEKDAYS.index(last or first)
+        spans = [item.split("-") for item in field.split(",")]
+        return any(_WEEKDAYS.index(span[0]) <= _WEEKDAYS.index(name) <= _WEEKDAYS.index(span[-1]) for span in spans)
     return _matches(field, _WEEKDAYS.index(name) + 1, 1, 7)
