@@ -281,13 +281,6 @@ class BlobWriter:
         self._sealers.shutdown(cancel_futures=False)
         self._uploaders.shutdown(cancel_futures=False)
 
-    def adopt(self, pack_id: bytes, blobs: list[PackedBlob]) -> None:
-        """Take a pack that is durable already, such as one an interrupted writer left, into the next index file."""
-        with self._guard:
-            self.index.add(pack_id, blobs)
-            self._unindexed.append((pack_id, blobs))
-            self._unindexed_blobs += len(blobs)
-
     def _claim(self, kind: BlobKind, blob_id: bytes) -> bool:
         pending = self._pending[kind]
         with self._guard:
