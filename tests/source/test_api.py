@@ -185,6 +185,14 @@ def test_a_source_that_is_missing_ends_the_job_with_the_reason(world: World, ser
     assert ended["State"] == "FAILED"
     assert 'database "nowhere" does not exist' in ended["StatusMessage"]
     assert PASSWORD not in ended["StatusMessage"]
+    assert ended["MessageCategory"] == "RESOURCE_NOT_FOUND"
+    with pytest.raises(ClientError) as raised:
+        world.of("shop", "backup").stop_backup_job(BackupJobId=ended["BackupJobId"])
+    told = raised.value.response["Error"]
+    assert (told["Code"], told["Message"]) == (
+        "InvalidRequestException",
+        "backup jobs of resource type RDS cannot be stopped",
+    )
 
 
 def test_a_tree_comes_back_where_it_was_told_and_nowhere_else(world: World, tmp_path: Path) -> None:
