@@ -266,3 +266,18 @@ def test_a_receiver_that_never_answers_holds_up_nobody(database: Database, recei
             answer.set()
             deliverer.stop()
     assert receiver.came[0][0]["webhook-id"] != receiver.came[-1][0]["webhook-id"]
+
+
+def test_who_was_stopped_delivers_again_once_it_is_started(database: Database, receiver: Receiver) -> None:
+    put(database, a_route(receiver, "pager"))
+    with database.transaction() as tx:
+        routing.send_test(tx, HERE, "pager", now=NOW, machine_now=NOW)
+    deliverer = Deliverer(database, outgoing_to(receiver.place), ROOT)
+    deliverer.stop()
+    deliverer.tick()
+    deliverer.wait()
+    assert receiver.came == []
+    deliverer.start()
+    deliverer.tick()
+    deliverer.wait()
+    assert len(receiver.came) == 1
