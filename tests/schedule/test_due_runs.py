@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
@@ -268,6 +269,10 @@ def test_more_resources_than_a_batch(installation: Installation, monkeypatch: py
         installation.resource("111111111111", f"fs-{n}", {"dataType": "PII"})
     service.tick(installation.database, now=NOON)
     assert service.tick(installation.database, now=NOON + timedelta(hours=1)).jobs == 8
+    ids = [UUID(job.id) for job in installation.jobs()]
+    assert {each.version for each in ids} == {7}
+    batches = [ids[:3], ids[3:6], ids[6:]]
+    assert sorted(ids) == [each for batch in batches for each in sorted(batch)], "the ids of a batch lie together"
 
 
 ACCOUNTS = ("111111111111", "222222222222")

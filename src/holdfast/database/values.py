@@ -66,15 +66,19 @@ def random_uuid(tx: sa.Connection) -> str:
     return "CAST(gen_random_uuid() AS TEXT)"
 
 
-def ordered_uuid(tx: sa.Connection, at: str) -> str:
+def ordered_uuid(tx: sa.Connection, at: str, place: str = "0") -> str:
     """Return the SQL expression that gives each row a new UUID of version 7, whose order is that of `at`.
 
-    `at` is an expression too, in microseconds since 1970. What was made together lies together in an index of such
-    ids, and a thousand new rows touch a few of its pages instead of a thousand.
+    `at` is an expression too, in microseconds since 1970, and `place` one for the order of up to 4,096 groups of rows
+    of one instant. What was made together lies together in an index of such ids, and a thousand new rows touch a few of
+    its pages instead of a thousand.
     """
     ms = f"({at} / 1000)"
     if tx.dialect.name == "sqlite":
-        begins = f"printf('%08x-%04x', {ms} >> 16, {ms} & 65535)"
+        begins = f"printf('%08x-%04x-7%03x', {ms} >> 16, {ms} & 65535, {place} & 4095)"
     else:
-        begins = f"lpad(to_hex({ms} >> 16), 8, '0') || '-' || lpad(to_hex({ms} & 65535), 4, '0')"
-    return f"({begins} || '-7' || substr({random_uuid(tx)}, 16))"
+        begins = (
+            f"lpad(to_hex({ms} >> 16), 8, '0') || '-' || lpad(to_hex({ms} & 65535), 4, '0') || '-7'"
+            f" || lpad(to_hex({place} & 4095), 3, '0')"
+        )
+    return f"({begins} || substr({random_uuid(tx)}, 19))"

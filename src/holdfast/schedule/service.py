@@ -177,14 +177,23 @@ def _run(database: Database, rule: DueRule, now: datetime) -> tuple[int, int]:
 def _make_jobs(database: Database, rule: DueRule, due_at: int, now: datetime) -> int:
     with database.reading() as tx:
         found = store.taken(tx, rule, due_at=due_at)
+    batches = [
+        replace(taken, resources=taken.resources[first : first + BATCH])
+        for taken in found
+        for first in range(0, len(taken.resources), BATCH)
+    ]
     made = 0
-    for taken in found:
-        for first in range(0, len(taken.resources), BATCH):
-            batch = replace(taken, resources=taken.resources[first : first + BATCH])
-            with database.transaction() as tx:
-                made += store.make_jobs(
-                    tx, rule, batch, due_at=due_at, created_at=stamp(now), partition=partition_of(rule.region)
-                )
+    for number, batch in enumerate(batches):
+        with database.transaction() as tx:
+            made += store.make_jobs(
+                tx,
+                rule,
+                batch,
+                due_at=due_at,
+                created_at=stamp(now),
+                partition=partition_of(rule.region),
+                number=number,
+            )
     return made
 
 

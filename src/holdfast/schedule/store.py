@@ -325,8 +325,13 @@ def taken(tx: sa.Connection, rule: DueRule, *, due_at: int) -> list[Taken]:
     return [Taken(name, role, found[name]) for name, role in tx.execute(_ROLES, plan) if name in found]
 
 
-def make_jobs(tx: sa.Connection, rule: DueRule, taken: Taken, *, due_at: int, created_at: int, partition: str) -> int:
-    """Make the jobs of one due rule for resources that it takes; return how many there are."""
+def make_jobs(
+    tx: sa.Connection, rule: DueRule, taken: Taken, *, due_at: int, created_at: int, partition: str, number: int
+) -> int:
+    """Make the jobs of one due rule for resources that it takes; return how many there are.
+
+    `number` says which batch of the run this is; the ids of its jobs come after those of earlier ones.
+    """
     values = {
         "document_id": rule.document_id,
         "plan_id": rule.plan_id,
@@ -345,9 +350,10 @@ def make_jobs(tx: sa.Connection, rule: DueRule, taken: Taken, *, due_at: int, cr
         "created_at": created_at,
         "start_by": created_at + rule.start_window,
         "completion_window": rule.completion_window,
+        "number": number,
         "ids": to_json([(resource_id,) for resource_id in taken.resources]),
     }
-    uuid = ordered_uuid(tx, "CAST(:created_at AS BIGINT)")
+    uuid = ordered_uuid(tx, "CAST(:created_at AS BIGINT)", "CAST(:number AS BIGINT)")
     statement = _MAKE_JOBS.format(uuid=uuid, given=json_rows(tx, "ids", "id"))
     made = tx.execute(text(statement), values).all()
     # Of what an interrupted tick made, that tick told already.
