@@ -20,6 +20,7 @@ class Events:
         self.waiting = sorted(instants)
         self.acted: list[datetime] = []
         self.empty = empty
+        self.takes = timedelta()
 
     def next_instant(self, after: datetime) -> datetime | None:
         return next((at for at in self.waiting if at > after), None)
@@ -28,6 +29,7 @@ class Events:
         due = [at for at in self.waiting if at <= self.clock.now()]
         self.waiting = [at for at in self.waiting if at > self.clock.now()]
         self.acted += [self.clock.now() for _ in due]
+        self.clock.advance(self.takes)
         return {"runs": len(due)}
 
     def is_empty(self) -> bool:
@@ -47,6 +49,13 @@ def test_everything_on_the_way_happens_at_its_own_time(clock: MovableClock) -> N
     done = move_clock(clock, world, Move(timedelta(days=1), None, settle=False))
     assert world.acted == [NOON + timedelta(hours=1), NOON + timedelta(hours=5)]
     assert done == {"now": "2026-03-02T12:00:00+00:00", "runs": 2}
+
+
+def test_what_came_due_while_something_was_done_is_done_before_the_clock_goes_on(clock: MovableClock) -> None:
+    world = Events(clock, *(NOON + timedelta(hours=1, seconds=seconds) for seconds in (0, 1, 5)))
+    world.takes = timedelta(seconds=3)
+    move_clock(clock, world, Move(timedelta(days=1), None, settle=True))
+    assert world.acted == [NOON + timedelta(hours=1, seconds=seconds) for seconds in (0, 3, 6)]
 
 
 def test_the_clock_stops_exactly_where_it_was_sent(clock: MovableClock) -> None:
