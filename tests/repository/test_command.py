@@ -98,6 +98,36 @@ def test_a_backup_ends_quietly_when_its_listing_is_cut_off(command: Command, sou
         assert running.stderr.read() == b""
 
 
+@pytest.mark.parametrize("text", ["secret \n", "\nsecret", "\ufeffsecret\r\n"])
+def test_a_password_file_means_to_us_what_it_means_to_restic(text: str, command: Command, tmp_path: Path) -> None:
+    (tmp_path / "words").write_bytes(text.encode())
+    command.environment["RESTIC_PASSWORD_FILE"] = str(tmp_path / "words")
+    command("init", "--random-password")
+    repository, words = str(tmp_path / "repository"), str(tmp_path / "words")
+    theirs = ["restic", "-r", repository, "-p", words, "--no-cache", "snapshots"]
+    subprocess.run(theirs, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe"])
+def test_a_password_file_without_a_password_is_refused(content: bytes, command: Command, tmp_path: Path) -> None:
+    (tmp_path / "words").write_bytes(content)
+    command.environment["RESTIC_PASSWORD_FILE"] = str(tmp_path / "words")
+    assert "words" in command("init", code=1).stderr
+
+
+def test_a_damaged_key_file_is_listed_and_can_be_removed(command: Command, tmp_path: Path) -> None:
+    command("init", "--random-password")
+    (first,) = (tmp_path / "repository/keys").iterdir()
+    (tmp_path / "new").write_text("another")
+    command("add-key", "--new-password-file", tmp_path / "new")
+    (second,) = set((tmp_path / "repository/keys").iterdir()) - {first}
+    second.chmod(0o600)
+    second.write_bytes(b"}" + second.read_bytes()[1:])
+    assert "damaged" in command("keys").stdout
+    command("remove-key", second.name)
+    assert not second.exists()
+
+
 def test_copy_diff_dump_repair_and_passwords(command: Command, source: Path, tmp_path: Path) -> None:
     (source / "d").mkdir()
     (source / "d" / "file").write_text("content")

@@ -1,6 +1,7 @@
 """Trees that an attacker made, and directories that change under a walk or a restore."""
 
 import os
+import re
 import stat
 import threading
 from pathlib import Path
@@ -231,3 +232,84 @@ def test_nothing_stays_open(source: Path, tmp_path: Path, descriptor_count: None
     walk.close()  # type: ignore[attr-defined] # a generator
     written = repository.write(walk_tree(source), at=NOON)
     repository.restore(written.snapshot_id, tmp_path / "restored", verify=True)
+
+
+def test_set_id_bits_are_dropped_when_the_owner_cannot_be_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    repository = a_repository()
+    meta = Metadata(mode=0o6755, uid=12345, gid=12345)
+    entries = [
+        Entry((b"pipe",), Kind.FIFO, meta),
+        Entry((b"tool",), Kind.FILE, meta, BytesContent(b"#!")),
+    ]
+    written = repository.write(entries, at=NOON)
+    monkeypatch.setattr(os, "chown", refuse)  # as for a root without that capability
+    restored = repository.restore(written.snapshot_id, tmp_path / "t", owners=True)
+    assert len(restored.problems) == 2
+    for name in ("pipe", "tool"):
+        assert stat.S_IMODE((tmp_path / "t" / name).stat().st_mode) == 0o755
+
+
+def test_the_mode_of_what_a_swapped_name_leads_to_is_not_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim = tmp_path / "victim"
+    victim.touch(mode=0o600)
+    repository = a_repository()
+    written = repository.write([Entry((b"pipe",), Kind.FIFO, Metadata(mode=0o666))], at=NOON)
+    real = os.mkfifo
+
+    def made_and_swapped(path: bytes, mode: int, *, dir_fd: int) -> None:
+        real(path, mode, dir_fd=dir_fd)
+        os.unlink(path, dir_fd=dir_fd)
+        os.symlink(victim, path, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "mkfifo", made_and_swapped)
+    restored = repository.restore(written.snapshot_id, tmp_path / "t", owners=False)
+    assert stat.S_IMODE(victim.stat().st_mode) == 0o600
+    assert "somebody put a link in its place" in str(restored.problems[0])
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param('"name":"b","type":"irregular"', id="unknown kind"),
+        pytest.param('"name":".","type":"file"', id="name"),
+        pytest.param('"name":"b","type":"file","uid":-1', id="number"),
+        pytest.param(r'"name":"b","type":"symlink","linktarget":"x\u0000y"', id="zero byte in a target"),
+    ],
+)
+def test_one_bad_entry_does_not_stand_in_the_way_of_the_others(bad: str, tmp_path: Path) -> None:
+    times = '"mtime":"2026-01-01T00:00:00Z","atime":"2026-01-01T00:00:00Z","ctime":"2026-01-01T00:00:00Z"'
+    good = ",".join(f'{{"name":"{name}","type":"fifo",{times}}}' for name in "ac")
+    repository = a_repository()
+    tree = f'{{"nodes":[{{{bad},{times}}},{good}]}}\n'.encode()
+    restored = repository.restore(a_snapshot_of(repository, tree), tmp_path / "t")
+    assert sorted(path.name for path in (tmp_path / "t").iterdir()) == ["a", "c"]
+    assert len(restored.problems) == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param(r'"size":7', '"size":6', id="another size"),
+        pytest.param(r'"content":\["(..)', r'"content":["\1 ', id="a blank in an id"),
+        pytest.param(r'"content":\["(..)', r'"content":["zz', id="no id"),
+        pytest.param(r'"\]\}', '"],"error":["x"]}', id="a field of others"),
+    ],
+)
+def test_a_parent_that_is_wrong_costs_only_speed(before: str, after: str, source: Path) -> None:
+    (source / "f").write_bytes(b"content")
+    repository = a_repository()
+    good = repository.write(walk_tree(source), at=NOON).snapshot.tree
+    text = re.sub(before, after, bytes(repository.reader().read(BlobKind.TREE, good)).decode(), count=1)
+    wrong = a_snapshot_of(repository, text.encode())
+    with repository.begin() as writer:
+        for entry in walk_tree(source, parent=repository.parent(wrong, writer.index)):
+            writer.add(entry)
+        assert writer.finish_tree().id == good
+        writer.abort()

@@ -100,6 +100,20 @@ def test_a_process_that_dies_ends_the_restore_with_the_reason(tmp_path: Path, st
     with pytest.raises(RestoreProcessDiedError, match="into a new directory"):
         repository.restore(snapshot, tmp_path / "restored", progress=kill)
     assert repository.locks() == []
+    contents = many_files()
+    for path in (tmp_path / "restored").iterdir():
+        assert path.read_bytes() == contents[int(path.name)]
+
+
+def test_where_no_process_can_be_started_threads_go_on_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> RestoreProcess:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(restore, "RestoreProcess", refused)
+    repository, snapshot = a_large_repository()
+    restored = repository.restore(snapshot, tmp_path / "restored")
+    assert restored.problems == ()
+    assert restored.files == MANY
 
 
 def test_a_target_that_fails_under_a_process_ends_the_restore_and_leaves_nothing_half_made(

@@ -71,6 +71,14 @@ def test_what_no_snapshot_needs_goes_and_the_rest_restores(
     assert not repository.plan_sweep(THRIFTY).has_work
 
 
+def test_what_is_no_pack_is_left_alone(storage: LocalStorage, repository: Repository) -> None:
+    repository.write([a_file(b"f")], at=NOON)
+    (storage.root / "data" / "README").write_text("put here by somebody")
+    assert repository.plan_sweep().stray == ()
+    assert repository.repair_index().packs == 2
+    assert (storage.root / "data" / "README").exists()
+
+
 def test_small_packs_are_joined(storage: LocalStorage, repository: Repository, restic: Restic) -> None:
     for number in range(6):
         repository.write([a_file(b"f%d" % number, content=os.urandom(1000))], at=NOON)

@@ -2,7 +2,11 @@
 
 import sys
 
-from holdfast.repository.command import main
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        from holdfast.repository.command import main
+
+        code = main(sys.argv[1:])
+    except KeyboardInterrupt:  # before there was anything to end
+        code = 130
+    sys.exit(code)

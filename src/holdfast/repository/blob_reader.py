@@ -12,7 +12,7 @@ from holdfast.repository.cipher import Box, Buffer
 from holdfast.repository.index import Index, Location
 from holdfast.repository.pack import BlobKind, PackedBlob, open_blob, pack_name
 from holdfast.repository.storage import NotStoredError, Storage
-from holdfast.repository.tree import Node, decode_tree
+from holdfast.repository.tree import Node, decode_each_node, decode_tree
 
 _TREES_KEPT_BYTES = 8 << 20
 # Packs of trees are read in runs: who asks for one tree asks for its neighbours next.
@@ -97,6 +97,15 @@ class BlobReader:
             DamagedError: it is damaged or no tree.
         """
         return decode_tree(bytes(self.read(BlobKind.TREE, tree_id)))
+
+    def each_node(self, tree_id: bytes) -> list[Node | DamagedError]:
+        """Return the nodes of a tree; one that cannot be read does not stand in the way of the others.
+
+        Raises:
+            BlobMissingError: there is no such tree.
+            DamagedError: it is damaged or no tree.
+        """
+        return decode_each_node(bytes(self.read(BlobKind.TREE, tree_id)))
 
     def range(self, pack_id: bytes, offset: int, length: int) -> bytes:
         """Return a run of a pack's bytes.

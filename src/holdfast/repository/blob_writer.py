@@ -28,6 +28,10 @@ _BATCH_BLOBS = 128
 _BATCH_BYTES = 1 << 20
 
 
+class BlobLeftBehindError(HoldfastError):
+    """Blobs that were saved did not come to storage: this program is wrong, and what it wrote must not be relied on."""
+
+
 class WriterEndedError(HoldfastError):
     """The writer has been ended, or has failed before."""
 
@@ -268,6 +272,9 @@ class BlobWriter:
         for pack in _joined(rest, self._limits.pack_bytes):
             self._upload(pack)
         self.wait()
+        # A snapshot that names a blob which is in no pack is the worst that could be, so this is not assumed.
+        if left := sum(map(len, self._pending.values())):
+            raise BlobLeftBehindError(f"{left} blobs were saved and are in no pack; nothing may name them")
         self._checkpoint()
 
     def end(self) -> None:

@@ -5,6 +5,7 @@ Exit codes are restic's: 0 done, 1 failed, 3 finished but incomplete, 10 no repo
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -57,6 +58,7 @@ class NoPasswordError(InvalidInputError):
 def main(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     use_memory_sparingly()
+    signal.signal(signal.SIGTERM, _interrupt)  # a service manager that stops us: the same good order
     options = _parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
@@ -64,6 +66,10 @@ def main(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         # Whoever read our output has seen enough. Python must not find out again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the same
+        _say(f"error: {error.strerror or error}")
         return FAILED
     except KeyboardInterrupt:
         _say("interrupted")
@@ -151,6 +157,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
 def _password(options: argparse.Namespace) -> str:
     path = options.password_file or os.environ.get("RESTIC_PASSWORD_FILE")
     if path:
@@ -163,9 +173,14 @@ def _password(options: argparse.Namespace) -> str:
 
 def _password_in(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").splitlines()[0]
-    except (OSError, IndexError) as error:
-        raise NoPasswordError(f"there is no password in {path}") from error
+        password = path.read_text(encoding="utf-8-sig").strip()  # as restic reads it
+    except OSError as error:
+        raise NoPasswordError(f"the password file {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise NoPasswordError(f"the password file {path} is not text in UTF-8") from error
+    if not password:
+        raise NoPasswordError(f"there is no password in {path}: the file is empty")
+    return password
 
 
 def _open(options: argparse.Namespace) -> Repository:

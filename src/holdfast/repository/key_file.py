@@ -133,9 +133,12 @@ def list_key_files(storage: Storage) -> list[KeyFile]:
     """Return what the key files say of themselves."""
     out = []
     for stored in sorted(storage.list("keys/")):
-        value = orjson.loads(storage.get(stored.name))
         name = stored.name.removeprefix("keys/")
-        out.append(KeyFile(name, value.get("username", ""), value.get("hostname", ""), value["created"]))
+        try:
+            value = orjson.loads(storage.get(stored.name))
+            out.append(KeyFile(name, value.get("username", ""), value.get("hostname", ""), value["created"]))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            out.append(KeyFile(name, "", "", "damaged"))
     return out
 
 

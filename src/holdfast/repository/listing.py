@@ -7,6 +7,7 @@ import functools
 import grp
 import os
 import pwd
+import re
 import stat
 from operator import itemgetter
 from typing import NamedTuple
@@ -15,7 +16,8 @@ from holdfast.core.errors import DamagedError
 from holdfast.repository.entry import Kind, Metadata
 from holdfast.repository.tree import Node, decode_node, encode_head, split_tree
 
-_CONTENT = ',"content":["'
+# What follows the metadata in the node of a file, and nothing else.
+_CONTENT = re.compile(r',"content":\["([0-9a-f]{64}(?:","[0-9a-f]{64})*)"\]\}')
 _KINDS = {
     stat.S_IFREG: Kind.FILE,
     stat.S_IFDIR: Kind.DIR,
@@ -116,9 +118,8 @@ def metadata_of(kind: Kind, found: os.stat_result, *, atime: bool) -> Metadata:
 def _known(name: bytes, metadata: Metadata, before: str) -> Known | None:
     # Millions of files are compared and nearly all are unchanged: those say the same, and are not decoded.
     head = encode_head(name, Kind.FILE, metadata, metadata.size)
-    if before.startswith(head) and before.startswith(_CONTENT, len(head)) and before.endswith('"]}'):
-        blobs = before[len(head) + len(_CONTENT) : -3].split('","')
-        return Known(tuple(map(bytes.fromhex, blobs)), (), before)
+    if before.startswith(head) and (content := _CONTENT.fullmatch(before, len(head))) is not None:
+        return Known(tuple(map(bytes.fromhex, content[1].split('","'))), (), before)
     node = _decoded(before)
     if node is None or node.kind is not Kind.FILE or node.content is None or not _is_same(node.metadata, metadata):
         return None

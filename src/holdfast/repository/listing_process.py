@@ -13,7 +13,7 @@ import sys
 from holdfast.core.errors import UnavailableError
 from holdfast.repository.entry import Kind, Metadata
 from holdfast.repository.listing import Item, Known, list_directory
-from holdfast.repository.own_process import connected, leave_interrupts_to_parent, received, received_with_descriptors
+from holdfast.repository.own_process import connected, received, received_with_descriptors
 
 _ASKED = struct.Struct("<?I")
 _LENGTH = struct.Struct("<I")
@@ -120,6 +120,5 @@ def _asked(connection: socket.socket) -> tuple[int, bytes, bool] | None:
 
 
 if __name__ == "__main__":
-    leave_interrupts_to_parent()
     with socket.socket(fileno=int(sys.argv[1])) as main:
         serve(main)

@@ -17,7 +17,13 @@ def started(module: str, *arguments: str, **streams: Any) -> "subprocess.Popen[b
     """Start a module of this program as a process that finds the same libraries; `streams` go to `Popen`."""
     command = [sys.executable, "-m", module, *arguments]
     path = os.pathsep.join(filter(None, sys.path))
-    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, **streams)  # noqa: S603 - all ours
+    # Ctrl-C, which a terminal sends to all, is for this process alone: it ends the other in good order. What is blocked
+    # here is blocked there from its first instruction on.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, **streams)  # noqa: S603 - all ours
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def connected(module: str) -> "tuple[subprocess.Popen[bytes], socket.socket]":
@@ -51,11 +57,6 @@ def received_with_descriptors(connection: socket.socket, size: int, *, at_most: 
         return None
     rest = received(connection, size - len(head)) if head else None
     return None if rest is None else (head + rest, descriptors)
-
-
-def leave_interrupts_to_parent() -> None:
-    """Have Ctrl-C, which a terminal sends to both, end the parent alone: it then ends this process in good order."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def use_memory_sparingly() -> None:

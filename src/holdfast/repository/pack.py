@@ -2,6 +2,7 @@
 
 import enum
 import hashlib
+import re
 import struct
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from holdfast.repository.cipher import OVERHEAD, Box, Buffer
 from holdfast.repository.storage import Storage
 
 ID_BYTES = 32
+_PACK_NAME = re.compile("[0-9a-f]{64}")
 _LENGTH = struct.Struct("<I")
 _PLAIN = struct.Struct("<BI32s")
 _COMPRESSED = struct.Struct("<BII32s")
@@ -106,6 +108,12 @@ def pack_name(pack_id: bytes) -> str:
     """Return where on storage a pack lies."""
     text = pack_id.hex()
     return f"data/{text[:2]}/{text}"
+
+
+def stored_packs(storage: Storage) -> dict[bytes, int]:
+    """Return the size of each pack on storage; what else lies in its folder is none of ours."""
+    names = ((stored.name.rpartition("/")[2], stored.size) for stored in storage.list("data/"))
+    return {bytes.fromhex(name): size for name, size in names if _PACK_NAME.fullmatch(name)}
 
 
 def header_bytes(blobs: Sequence[PackedBlob]) -> int:

@@ -36,7 +36,10 @@ class Pattern:
         names = text.strip("/").split("/")
         if any(name in ("", ".", "..") for name in names):
             raise InvalidPatternError(f"{text!r} cannot match any path")
-        parts = [_ANY_DEPTH if name == "**" else re.compile(fnmatch.translate(name).encode()) for name in names]
+        parts = [
+            _ANY_DEPTH if name == "**" else re.compile(fnmatch.translate(name).encode("utf-8", "surrogateescape"))
+            for name in names
+        ]
         return cls(text, tuple(parts if anchored else [_ANY_DEPTH, *parts]))
 
     def takes(self, path: tuple[bytes, ...]) -> bool:

@@ -78,14 +78,19 @@ def tree_references(text: bytes) -> tuple[list[bytes], list[bytes]]:
         for node in orjson.loads(text)["nodes"] or ():
             content = node.get("content")
             if content:
-                data += map(bytes.fromhex, content)
+                data += map(_id, content)
             subtree = node.get("subtree")
             if subtree is not None:
-                subtrees.append(bytes.fromhex(subtree))
+                subtrees.append(_id(subtree))
             elif node["type"] == "dir":
                 raise BadTreeError(f"the directory {node['name']!r} has no tree")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadTreeError(f"a tree cannot be read: {error}") from error
-    if any(len(blob) != ID_BYTES for blob in (*data, *subtrees)):
-        raise BadTreeError("a tree names a blob by something that is no id")
     return data, subtrees
+
+
+def _id(text: str) -> bytes:
+    out = bytes.fromhex(text)
+    if len(text) != 2 * ID_BYTES or len(out) != ID_BYTES:  # blanks between the digits would be taken, too
+        raise BadTreeError("a tree names a blob by something that is no id")
+    return out

@@ -7,7 +7,7 @@ from holdfast.repository.cipher import Box
 from holdfast.repository.doomed import remove_broken_marks
 from holdfast.repository.index import index_files, put_index, read_index
 from holdfast.repository.lock import Lock
-from holdfast.repository.pack import PackedBlob, header_bytes, read_header
+from holdfast.repository.pack import PackedBlob, header_bytes, read_header, stored_packs
 from holdfast.repository.storage import Storage
 
 
@@ -28,7 +28,7 @@ def repair_index(storage: Storage, box: Box, lock: Lock) -> Repaired:
     A pack whose index entry does not fit its size, or that has none, is described by its own header; one whose header
     is damaged stays as it is and is in no index. A sweep's record that is damaged is removed.
     """
-    stored = {bytes.fromhex(item.name.rpartition("/")[2]): item.size for item in storage.list("data/")}
+    stored = stored_packs(storage)
     known: dict[bytes, list[PackedBlob]] = {}
     old = index_files(storage)
     for name in old:

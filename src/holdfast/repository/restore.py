@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -182,7 +183,8 @@ class Restore:
         self._threads = threads
         self._processes: list[RestoreProcess] = []
         self._batch = _Batch()
-        self._batches = 0
+        self._batches = self._made = 0
+        self._mark = os.urandom(6).hex().encode()
         self._running: deque[tuple[_Batch, Future[Future[int]]]] = deque()
         self._running_at_most = threads * 3
         self._problems: list[Problem] = []
@@ -209,6 +211,7 @@ class Restore:
                 process.end()
             for batch in (*(batch for batch, _ in self._running), self._batch):
                 for file in batch.files:
+                    file.written.remove_rest()
                     file.directory.leave()
         return Restored(
             files=self._files,
@@ -253,12 +256,15 @@ class Restore:
             self._problem(path, "the snapshot does not say what this directory holds")
             return
         try:
-            nodes = self._reader.tree(tree)
+            nodes = self._reader.each_node(tree)
         except DamagedError as error:
             self._problem(path, str(error))
             return
         seen: set[bytes] = set()
         for node in nodes:
+            if isinstance(node, DamagedError):
+                self._problem(path, f"an entry was left out: {node}")
+                continue
             if node.name in seen:
                 self._problem((*path, node.name), "a second entry of the same name was left out")
                 continue
@@ -306,19 +312,28 @@ class Restore:
             ):
                 self._left += 1
                 return
-        working = name if there is None else _TEMPORARY + os.urandom(8).hex().encode()
+        # A file has its name only when it is whole, so that a restore that was killed leaves nothing that looks so.
+        working = name if there is None and node.kind is not Kind.FILE else self._temporary()
         if self._link(node, directory, working):
             self._into_place(directory, working, name)
             return
         if node.kind is Kind.FILE:
             self._file(path, node, directory, working)
             return
-        _make_special(node, directory.descriptor, working)
+        try:
+            _make_special(node, directory.descriptor, working)
+        except ValueError as error:
+            self._problem(path, f"could not be restored: {error}")
+            return
         self._note(path, apply_to_name(directory.descriptor, working, node, owners=self._owners))
         found = os.stat(working, dir_fd=directory.descriptor, follow_symlinks=False)
         self._into_place(directory, working, name)
         self._remember(path, node, (found.st_dev, found.st_ino))
         self._others += 1
+
+    def _temporary(self) -> bytes:
+        self._made += 1
+        return b"%s%s-%x" % (_TEMPORARY, self._mark, self._made)
 
     def _file(self, path: tuple[bytes, ...], node: Node, directory: _Directory, name: bytes) -> None:
         try:
@@ -372,17 +387,21 @@ class Restore:
 
     def _submit_batch(self) -> None:
         """Have the collected files restored beside this thread."""
-        batch, self._batch = self._batch, _Batch()
-        if not batch.files:
+        if not self._batch.files:
             return
         self._batches += 1
         if self._batches == _BATCHES_BEFORE_PROCESSES:
-            key = self._reader.box.key
-            for _ in range(self._threads):
-                self._processes.append(RestoreProcess(key, verify=self._verify, owners=self._owners))
+            self._start_processes()
+        batch, self._batch = self._batch, _Batch()
         self._running.append((batch, self._pool.submit(self._restore_batch, batch)))
         while len(self._running) >= self._running_at_most:
             self._settle_batch()
+
+    def _start_processes(self) -> None:
+        """Start processes that write small files; where there may be no more of them, threads go on alone."""
+        with suppress(OSError):
+            for _ in range(self._threads):
+                self._processes.append(RestoreProcess(self._reader.box.key, verify=self._verify, owners=self._owners))
 
     def _drain(self) -> None:
         """Wait until every file so far is restored."""

@@ -1,27 +1,25 @@
 """Putting metadata on what was restored: owner, xattrs, mode, times, in the order in which none undoes another."""
 
+import errno
 import os
 import stat
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from holdfast.repository.entry import Kind, Metadata
 from holdfast.repository.tree import Node
-
-_SET_ID = stat.S_ISUID | stat.S_ISGID
 
 
 def apply_to_file(descriptor: int, meta: Metadata, *, owners: bool) -> list[str]:
     """Put metadata on an open file or directory; return what could not be put, in words."""
     problems: list[str] = []
-    mode = meta.mode
-    if owners:
-        # Changing the owner clears set-id bits and capabilities, so it comes first.
-        found = os.fstat(descriptor)
-        if (found.st_uid, found.st_gid) != (meta.uid, meta.gid):
-            _try(problems, "owner", lambda: os.chown(descriptor, meta.uid, meta.gid))
-    else:
-        mode = _without_foreign_set_id(mode, meta)
+    # Changing the owner clears set-id bits and capabilities, so it comes first.
+    found = os.fstat(descriptor)
+    is_owned = (found.st_uid, found.st_gid) == (meta.uid, meta.gid)
+    if owners and not is_owned:
+        is_owned = _try(problems, "owner", lambda: os.chown(descriptor, meta.uid, meta.gid))
+    mode = meta.mode if is_owned else _without_foreign_set_id(meta.mode, found, meta)
     for key, value in meta.xattrs:
         _try(problems, f"attribute {key}", partial(os.setxattr, descriptor, key, value))
     _try(problems, "mode", lambda: os.chmod(descriptor, mode))
@@ -39,9 +37,7 @@ def apply_to_name(directory: int, name: bytes, node: Node, *, owners: bool) -> l
     for key, value in meta.xattrs:
         _try(problems, f"attribute {key}", partial(os.setxattr, path, key, value, follow_symlinks=False))
     if node.kind is not Kind.SYMLINK:
-        mode = meta.mode if owners else _without_foreign_set_id(meta.mode, meta)
-        # Linux has no chmod that does not follow links; this name was made by us a moment ago and is none.
-        _try(problems, "mode", lambda: os.chmod(name, mode, dir_fd=directory))
+        _try(problems, "mode", lambda: _change_mode(directory, name, meta))
     _try(
         problems,
         "times",
@@ -50,16 +46,35 @@ def apply_to_name(directory: int, name: bytes, node: Node, *, owners: bool) -> l
     return problems
 
 
-def _without_foreign_set_id(mode: int, meta: Metadata) -> int:
-    """Drop set-id bits that would act for whoever restores instead of the owner they were made for."""
-    if meta.uid != os.geteuid():
-        mode &= ~_SET_ID
+def _change_mode(directory: int, name: bytes, meta: Metadata) -> None:
+    """Change the mode of what `name` is, and of nothing that somebody may have put there as a link to."""
+    held = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        found = os.fstat(held)
+        if stat.S_ISLNK(found.st_mode):
+            raise OSError(errno.ELOOP, "somebody put a link in its place")
+        is_owned = (found.st_uid, found.st_gid) == (meta.uid, meta.gid)
+        mode = meta.mode if is_owned else _without_foreign_set_id(meta.mode, found, meta)
+        Path(f"/proc/self/fd/{held}").chmod(mode)
+    finally:
+        os.close(held)
+
+
+def _without_foreign_set_id(mode: int, found: os.stat_result, meta: Metadata) -> int:
+    """Drop set-id bits that would act for whoever restores instead of the owner or group they were made for."""
+    if found.st_uid != meta.uid:
+        mode &= ~(stat.S_ISUID | stat.S_ISGID)
+    if found.st_gid != meta.gid:
+        mode &= ~stat.S_ISGID
     return mode
 
 
-def _try(problems: list[str], what: str, change: Callable[[], None]) -> None:
+def _try(problems: list[str], what: str, change: Callable[[], None]) -> bool:
+    """Make a change; return whether it was made, else put it into words."""
     try:
         change()
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, ValueError) as error:
         text = error.strerror if isinstance(error, OSError) else str(error)
         problems.append(f"its {what} could not be restored: {text}")
+        return False
+    return True

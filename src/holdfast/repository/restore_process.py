@@ -23,7 +23,7 @@ import zstandard
 from holdfast.core.errors import UnavailableError
 from holdfast.repository.cipher import Box, BoxKey
 from holdfast.repository.entry import Metadata
-from holdfast.repository.own_process import connected, leave_interrupts_to_parent, received, received_with_descriptors
+from holdfast.repository.own_process import connected, received, received_with_descriptors
 from holdfast.repository.pack import BlobKind, PackedBlob, open_blob
 from holdfast.repository.restored_file import Piece, RestoredFile, TargetFailedError, being_written, write_pieces
 
@@ -184,6 +184,5 @@ def _asked(connection: socket.socket) -> tuple[list[RestoredFile], list[Piece], 
 
 
 if __name__ == "__main__":
-    leave_interrupts_to_parent()
     with socket.socket(fileno=int(sys.argv[1])) as parent:
         serve(parent)

@@ -137,6 +137,12 @@ class RestoredFile:
             with suppress(OSError):
                 os.unlink(self.name, dir_fd=self.directory)
 
+    def remove_rest(self) -> None:
+        """Remove what a process that died has left of a file, which then still has another name than its own."""
+        if not self.is_done and self.name != self.final:
+            with suppress(OSError):
+                os.unlink(self.name, dir_fd=self.directory)
+
     def _reads_back(self, descriptor: int) -> bool:
         offset = 0
         for blob_id, length in self.content:

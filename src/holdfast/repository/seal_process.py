@@ -10,11 +10,12 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import IO, NamedTuple
 
 from holdfast.core.errors import UnavailableError
 from holdfast.repository.cipher import Box, BoxKey, Buffer
-from holdfast.repository.own_process import leave_interrupts_to_parent, started
+from holdfast.repository.own_process import started
 from holdfast.repository.pack import BlobKind
 from holdfast.repository.sealing import Sealer
 
@@ -122,6 +123,11 @@ def _read(pipe: IO[bytes], size: int) -> bytes:
 def serve(asked: IO[bytes], answers: IO[bytes]) -> None:
     """Seal batches from one pipe to another until the first ends."""
     sealer = Sealer(Box(BoxKey.from_bytes(_read(asked, _KEY_BYTES))))
+    with suppress(SealProcessDiedError, BrokenPipeError):  # whoever asked has gone in the middle of a sentence
+        _serve(asked, answers, sealer)
+
+
+def _serve(asked: IO[bytes], answers: IO[bytes], sealer: Sealer) -> None:
     while (count := _read_count(asked)) is not None:
         heads = [_ASKED.unpack(_read(asked, _ASKED.size)) for _ in range(count)]
         contents = memoryview(_read(asked, sum(length for _, _, length in heads)))
@@ -138,5 +144,4 @@ def serve(asked: IO[bytes], answers: IO[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    leave_interrupts_to_parent()
     serve(sys.stdin.buffer, sys.stdout.buffer)

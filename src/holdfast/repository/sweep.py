@@ -17,7 +17,7 @@ from holdfast.repository.cipher import Box
 from holdfast.repository.doomed import FOLDER, doomed_packs, list_marks, put_mark
 from holdfast.repository.index import index_files, load_index, put_index, read_index
 from holdfast.repository.lock import Lock
-from holdfast.repository.pack import BlobKind, PackedBlob, pack_name
+from holdfast.repository.pack import BlobKind, PackedBlob, pack_name, stored_packs
 from holdfast.repository.references import References, references_of
 from holdfast.repository.snapshot import get_snapshot, snapshot_ids
 from holdfast.repository.storage import Storage
@@ -95,7 +95,7 @@ def plan_sweep(storage: Storage, box: Box, *, rules: SweepRules) -> SweepPlan:
     """
     doomed = doomed_packs(storage, box)
     used, snapshots = _needed(storage, box)
-    stored = {stored.name.rpartition("/")[2]: stored.size for stored in storage.list("data/")}
+    stored = stored_packs(storage)
     seen: set[bytes] = set()
     counted = References()
     uses: list[PackUse] = []
@@ -107,13 +107,13 @@ def plan_sweep(storage: Storage, box: Box, *, rules: SweepRules) -> SweepPlan:
         if pack_id in doomed:
             continue
         use = _use(pack_id, blobs, used, counted)
-        if pack_id.hex() not in stored and use.needed:
+        if pack_id not in stored and use.needed:
             raise SweepRefusedError(f"pack {pack_id.hex()} is needed and is not on storage; check the repository first")
         uses.append(use)
     remove = [use for use in uses if not use.needed]
     repack = _worth_rewriting([use for use in uses if use.needed], rules)
     gone = {use.pack for use in (*remove, *repack)}
-    stray = sorted(bytes.fromhex(name) for name in stored if bytes.fromhex(name) not in seen | doomed)
+    stray = sorted(stored.keys() - seen - doomed)
     return SweepPlan(
         snapshots=snapshots,
         needed_blobs=len(used),

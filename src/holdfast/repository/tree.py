@@ -148,6 +148,28 @@ def decode_tree(text: bytes | bytearray) -> list[Node]:
         raise BadTreeError(f"a tree cannot be read: {error}") from error
 
 
+def decode_each_node(text: bytes) -> list[Node | DamagedError]:
+    """Return the nodes of a tree's JSON, and in the place of each that cannot be read why.
+
+    Raises:
+        BadTreeError: it is not a tree.
+    """
+    try:
+        values = list(orjson.loads(text)["nodes"] or ())
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadTreeError(f"a tree cannot be read: {error}") from error
+    return [_node_or_fault(value) for value in values]
+
+
+def _node_or_fault(value: dict[str, object]) -> Node | DamagedError:
+    try:
+        return _node(value)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        return BadTreeError(f"it cannot be read: {error}")
+    except DamagedError as error:
+        return error
+
+
 def split_tree(text: bytes) -> dict[bytes, str]:
     """Return the JSON of each node of a tree by the node's name, as it stands there; `decode_node` decodes one.
 
