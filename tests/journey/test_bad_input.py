@@ -167,7 +167,7 @@ def test_an_unknown_operation_is_named(server: Running) -> None:
 
 def test_an_operation_that_is_modelled_and_not_offered_says_so(server: Running) -> None:
     code, sentence = refusal(server.client("backup").start_report_job, ReportPlanName="coverage_2026")
-    assert code == "UnsupportedOperationException"
+    assert code == "ServiceUnavailableException"
     assert "StartReportJob" in sentence
 
 

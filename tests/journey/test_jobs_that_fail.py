@@ -154,22 +154,32 @@ def test_a_vault_that_is_missing_when_the_run_is_due(shop: Member) -> None:
 
 
 @pytest.mark.parametrize(
-    ("role", "trust", "policies", "words"),
-    [
-        ("Missing", None, (), "does not exist"),
-        ("Untrusting", _NOBODY_TRUSTED, ("Backup",), "backup.amazonaws.com"),
-        ("Lacking", "", (), "elasticfilesystem:Backup"),
-    ],
+    ("role", "trust", "words"),
+    [("Missing", None, "does not exist"), ("Untrusting", _NOBODY_TRUSTED, "backup.amazonaws.com")],
 )
-def test_a_role_that_does_not_do(
-    shop: Member, role: str, trust: str | None, policies: tuple[str, ...], words: str
+def test_a_role_that_no_job_could_act_as_is_refused_at_once(
+    shop: Member, role: str, trust: str | None, words: str
 ) -> None:
     if trust is not None:
-        make_role(shop, role, policies=policies, **({"trust": trust} if trust else {}))
-    tree = shop.sandbox / role
-    tree.mkdir()
-    arn = f"arn:aws:iam::{shop.id}:role/{role}"
-    told = failed(shop, shop.back_up(shop.register(role, tree), IamRoleArn=arn))
+        make_role(shop, role, policies=("Backup",), trust=trust)
+    (shop.sandbox / role).mkdir()
+    code, told = refusal(
+        shop.client("backup").start_backup_job,
+        BackupVaultName=VAULT,
+        ResourceArn=shop.register(role, shop.sandbox / role),
+        IamRoleArn=f"arn:aws:iam::{shop.id}:role/{role}",
+    )
+    assert code == "InvalidParameterValueException"
     assert words in told
     assert role in told
+
+
+def test_a_role_that_may_not_do_what_the_job_needs(shop: Member) -> None:
+    make_role(shop, "Lacking", policies=())
+    tree = shop.sandbox / "Lacking"
+    tree.mkdir()
+    arn = f"arn:aws:iam::{shop.id}:role/Lacking"
+    told = failed(shop, shop.back_up(shop.register("Lacking", tree), IamRoleArn=arn))
+    assert "elasticfilesystem:Backup" in told
+    assert "Lacking" in told
     assert Path(tree).is_dir()

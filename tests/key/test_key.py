@@ -159,14 +159,15 @@ def test_a_key_waits_before_it_is_deleted_and_can_be_kept(database: Database) ->
         waiting = service.schedule_deletion(tx, key, days=7, now=NOW)
         with pytest.raises(KeyStateError, match="pending deletion"):
             service.unwrap(tx, ROOT, key.arn, wrapped, CONTEXT)
-        assert service.delete_due(tx, now=NOW + timedelta(days=6)) == ([], [])
+        assert service.due_for_deletion(tx, now=NOW + timedelta(days=6)) == ([], [])
         kept = service.cancel_deletion(tx, waiting)
         assert kept.state is KeyState.DISABLED
         with pytest.raises(KeyStateError, match="not pending"):
             service.cancel_deletion(tx, kept)
         service.schedule_deletion(tx, kept, days=7, now=NOW)
-        deleted, _ = service.delete_due(tx, now=NOW + timedelta(days=7))
-        assert [each.id for each in deleted] == [key.id]
+        (due,), _ = service.due_for_deletion(tx, now=NOW + timedelta(days=7))
+        assert due.id == key.id
+        service.delete_key(tx, due)
         for name in (key.id, key.arn, "alias/mine"):
             with pytest.raises(KeyNotFoundError):
                 service.get_key(tx, HERE, REGION, name)
@@ -198,7 +199,7 @@ def test_a_key_that_locked_points_need_is_not_deleted(database: Database) -> Non
             service.schedule_deletion(tx, key, now=NOW)
         # Locked while its key waited already: the deletion does not happen.
         tx.execute(text("UPDATE recovery_point SET key_arn = :arn"), {"arn": free.arn})
-        _, kept = service.delete_due(tx, now=NOW + timedelta(days=31))
+        _, kept = service.due_for_deletion(tx, now=NOW + timedelta(days=31))
         assert kept == [waiting]
 
 

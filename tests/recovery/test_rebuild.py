@@ -27,7 +27,8 @@ from tests.vault.builders import (
 
 from holdfast.core.seal import RootKey
 from holdfast.database.connection import Database
-from holdfast.key.service import create_key
+from holdfast.key.model import KeyNotFoundError
+from holdfast.key.service import create_key, get_key_by_arn
 from holdfast.plan.model.plan import Lifecycle
 from holdfast.recovery import holds, service, store
 from holdfast.recovery.hold import Selection
@@ -36,6 +37,7 @@ from holdfast.recovery.rebuild import NothingToRebuildError, Rebuilt, rebuild
 from holdfast.repository.repository import Repository
 from holdfast.vault import store as vaults
 from holdfast.vault.custody import Custody
+from holdfast.vault.keys import delete_for_good
 from holdfast.vault.model import Vault
 from holdfast.vault.records import record_name
 from holdfast.vault.repositories import KEY_FILE, access_for_job
@@ -169,6 +171,25 @@ def test_locks_and_holds_still_bind_after_a_rebuild(
         for vault, name in ((copies, "theirs"), (daily, "held")):
             with pytest.raises(PointKeptError):
                 service.delete_point(tx, custody, vault, life["points"][name].arn, now=NOON)
+
+
+def test_a_key_that_was_deleted_for_good_does_not_come_back(
+    sqlite_database: Database, custody: Custody, empty_database: Database
+) -> None:
+    with sqlite_database.transaction() as tx:
+        key = create_key(tx, custody.root_key, ACCOUNT, REGION, description="shred", now=NOON)
+    shredded = a_vault(sqlite_database, custody, "Shredded", key_arn=key.arn)
+    point = back_up(sqlite_database, custody, shredded, texts=["secret"]).point
+    other = back_up(sqlite_database, custody, a_vault(sqlite_database, custody), texts=["kept"]).point
+    with sqlite_database.transaction() as tx:
+        delete_for_good(tx, custody, key, now=NOON)
+    for database in (sqlite_database, empty_database):  # in place, and from storage alone
+        rebuilt(database, custody)
+        with database.reading() as tx, pytest.raises(KeyNotFoundError):
+            get_key_by_arn(tx, key.arn)
+        with pytest.raises(KeyNotFoundError):
+            contents(database, custody, point)
+        assert contents(database, custody, other) == [(b"file0",)]
 
 
 def test_a_rebuild_can_be_repeated_and_changes_nothing(

@@ -331,3 +331,19 @@ def test_the_management_account_sees_its_members_resources_and_they_not_each_oth
     with pytest.raises(ClientError) as raised:
         world.of("").list_resources(AccountId="000000000000")
     assert raised.value.response["Error"]["Code"] == "ResourceNotFoundException"
+
+
+def test_the_host_of_a_secret_is_no_host_and_port(world: World) -> None:
+    with pytest.raises(ClientError, match="give that as Port"):
+        world.of("shop").put_secret(Name="pager", Scheme="http", Host="127.0.0.1:8462", Value="s")
+
+
+def test_a_backup_asked_for_is_refused_with_a_role_or_tags_that_cannot_be(world: World) -> None:
+    (world.files / "asked").mkdir()
+    made = world.of("shop").put_resource(Name="asked", ResourceType="EFS", SourceUrl=(world.files / "asked").as_uri())
+    backup = world.of("shop", "backup")
+    asked = {"BackupVaultName": VAULT, "ResourceArn": made["Resource"]["ResourceArn"]}
+    with pytest.raises(backup.exceptions.InvalidParameterValueException, match="cannot be assumed by AWS Backup"):
+        backup.start_backup_job(**asked, IamRoleArn="x")
+    with pytest.raises(backup.exceptions.InvalidParameterValueException, match="reserved"):
+        backup.start_backup_job(**asked, IamRoleArn=world.role("shop"), RecoveryPointTags={"aws:x": "y"})

@@ -56,7 +56,7 @@ def test_an_encoded_slash_stays_inside_its_label(server: Server) -> None:
 @pytest.mark.parametrize(
     ("service", "call", "code"),
     [
-        ("backup", "list_backup_vaults", "UnsupportedOperationException"),
+        ("backup", "list_backup_vaults", "ServiceUnavailableException"),
         ("organizations", "describe_organization", "UnsupportedAPIEndpointException"),
         ("iam", "list_users", "UnsupportedOperationException"),
         ("sts", "get_caller_identity", "UnsupportedOperationException"),

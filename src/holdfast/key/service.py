@@ -440,18 +440,19 @@ def cancel_deletion(tx: sa.Connection, key: Key) -> Key:
     return kept
 
 
-def delete_due(tx: sa.Connection, *, now: datetime) -> tuple[list[Key], list[Key]]:
-    """Delete the keys whose wait is over; return those deleted, and those kept because locked points need them."""
-    deleted, kept = [], []
+def due_for_deletion(tx: sa.Connection, *, now: datetime) -> tuple[list[Key], list[Key]]:
+    """Return the keys whose wait is over, and apart from them those kept because locked points need them."""
+    due: list[Key] = []
+    kept: list[Key] = []
     for key in store.keys_due_for_deletion(tx, now):
-        if store.locked_points(tx, key.arn, limit=1):
-            kept.append(key)
-            continue
-        store.delete_key(tx, key.id)
-        deleted.append(key)
-    if deleted:
-        raise_access_version(tx)
-    return deleted, kept
+        (kept if store.locked_points(tx, key.arn, limit=1) else due).append(key)
+    return due, kept
+
+
+def delete_key(tx: sa.Connection, key: Key) -> None:
+    """Delete a key whose wait is over, for good."""
+    store.delete_key(tx, key.id)
+    raise_access_version(tx)
 
 
 def _check_alias(name: str) -> None:

@@ -128,7 +128,7 @@ def follow(tx: sa.Connection, ended: Iterable[tuple[str, bool]], *, now: datetim
     """
     ended = list(ended)
     failures = _jobs(tx, [job_id for job_id, failed in ended if failed])
-    opened = _open(tx, failures, now)
+    opened = _open(tx, failures)
     causes = {CauseKind(cause) for cause in tx.execute(_CAUSES).scalars()}
     closed: list[Incident] = []
     if causes:
@@ -155,7 +155,7 @@ def _jobs(tx: sa.Connection, ids: Sequence[str]) -> list[Ended]:
     return found
 
 
-def _open(tx: sa.Connection, failures: Sequence[Ended], now: datetime) -> list[str]:
+def _open(tx: sa.Connection, failures: Sequence[Ended]) -> list[str]:
     """Write failures down under their causes; return the ids of incidents that they opened."""
     if not failures:
         return []
@@ -163,7 +163,7 @@ def _open(tx: sa.Connection, failures: Sequence[Ended], now: datetime) -> list[s
     first: dict[tuple[str, str, str], dict[str, Any]] = {}
     for job, cause in causes:
         key = (_scope(job), cause.kind.value, cause.thing)
-        about = {"account": job.account, "region": job.region, "message": job.message, "at": stamp(now)}
+        about = {"account": job.account, "region": job.region, "message": job.message, "at": stamp(job.completed_at)}
         first.setdefault(
             key, {"id": new_uuid(), "scope": key[0], "cause": cause.kind.value, "thing": cause.thing, **about}
         )

@@ -5,10 +5,10 @@ that somebody restored leaves it many behind. A few steps are taken over as they
 asks for it, since until then nothing should be deleted by an old catalogue.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
@@ -123,7 +123,7 @@ def bring_in(tx: sa.Connection, history: History, custody: Custody, *, storage_n
     told = history.vault()
     if told is None or history.created is None:
         return done
-    done.keys += keys.bring_back_key(tx, history.created["key"])
+    done.keys += _bring_back_key(tx, history, history.created["key"])
     vault = replace(told, storage=storage_name)
     present = vaults.find_vault_by_id(tx, vault.id)
     if present is None:
@@ -157,6 +157,11 @@ def _common_base(tx: sa.Connection, storage: Storage, vault: Vault) -> tuple[Hea
     return base, [content for _, content in waiting]
 
 
+def _bring_back_key(tx: sa.Connection, history: History, body: Mapping[str, Any]) -> bool:
+    """Bring a key back unless it was deleted after its waiting time, which is final."""
+    return body["arn"] not in history.deleted_keys and keys.bring_back_key(tx, body)
+
+
 def _bring_in_repositories(
     tx: sa.Connection, history: History, vault: Vault, storage: Storage, done: BroughtIn
 ) -> None:
@@ -167,7 +172,7 @@ def _bring_in_repositories(
             beside = read_key_file(Below(storage, body["path"]))
         except HoldfastError:
             continue  # its points are named as being without a repository
-        done.keys += keys.bring_back_key(tx, beside.key)
+        done.keys += _bring_back_key(tx, history, beside.key)
         vaults.insert_repository(
             tx,
             RepositoryRow(

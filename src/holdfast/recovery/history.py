@@ -47,6 +47,8 @@ class History:
     repositories: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     points: dict[str, RecoveryPoint] = field(default_factory=dict)
     """Those in force, hidden ones included; purged and withdrawn ones are not."""
+    deleted_keys: set[str] = field(default_factory=set)
+    """ARNs of keys that are no more, with what they encrypted."""
     gone: set[str] = field(default_factory=set)
     """Points that were purged or withdrawn."""
     epochs: dict[str, int] = field(default_factory=dict)
@@ -115,6 +117,9 @@ class History:
             case Kind.LOCK_PUT | Kind.LOCK_REMOVED:
                 fixed = self.lock is not None and self.lock.mode(now=at) is LockMode.COMPLIANCE
                 return "the lock is irrevocable" if fixed else None
+            case Kind.KEY_DELETED:
+                kept = any(self._is_kept_under(body["key"], point) for point in self.points.values())
+                return "points that a lock or a hold keeps open with the key only" if kept else None
             case Kind.POINT_DELETED:
                 return self._refused_deletion(body, at=at)
             case Kind.LIFECYCLE_PUT:
@@ -126,6 +131,10 @@ class History:
                 return "the vault is locked" if shorter else None
             case _:
                 return None
+
+    def _is_kept_under(self, key_arn: str, point: RecoveryPoint) -> bool:
+        repository = self.repositories.get(point.repository_id, {})
+        return repository.get("key_arn") == key_arn and (self.lock is not None or bool(self.holds_on(point.id)))
 
     def _refused_deletion(self, body: Mapping[str, Any], *, at: datetime) -> str | None:
         point = self.points.get(body["point"])
@@ -187,6 +196,8 @@ class History:
                 if went is not None:
                     self.tags.pop(went.arn, None)
                 self.gone.add(body["point"])
+            case Kind.KEY_DELETED:
+                self.deleted_keys.add(body["key"])
             case Kind.HOLD_PLACED:
                 hold = body["hold"]
                 self.holds[hold["id"]] = RecordedHold(hold, frozenset(body["points"]))

@@ -15,7 +15,11 @@ from holdfast.core.errors import InvalidInputError
 from holdfast.core.seal import KEY_BYTES, RootKey
 from holdfast.key import store
 from holdfast.key.model import BACKUP_ALIAS, PURPOSE, Key, KeyNotFoundError, KeyState, Manager, sealing_context
-from holdfast.key.service import backup_key, exported_chain, get_key_by_arn
+from holdfast.key.service import backup_key, delete_key, exported_chain, get_key_by_arn
+from holdfast.vault import ledger
+from holdfast.vault.custody import Custody
+from holdfast.vault.records import Kind
+from holdfast.vault.store import vaults_of_key
 
 _DROP_MATERIAL = text("DELETE FROM kms_material WHERE key_id = :id AND version = :version")
 
@@ -103,6 +107,19 @@ def bring_back_key(tx: sa.Connection, body: Mapping[str, Any]) -> bool:
             sealed = base64.b64decode(version["sealed"])
             store.add_material(tx, body["id"], int(version["version"]), sealed, created_at)
     return changed
+
+
+def delete_for_good(tx: sa.Connection, custody: Custody, key: Key, *, now: datetime) -> None:
+    """Delete a key whose waiting time is over, after every vault that it is or was of has it in writing.
+
+    Storage holds the key too, sealed, in records that nobody can take back: without that a rebuild would bring it back.
+
+    Raises:
+        HoldfastError: a vault's storage can't be written.
+    """
+    for vault in vaults_of_key(tx, key.arn):
+        ledger.write(tx, custody, vault, Kind.KEY_DELETED, {"key": key.arn}, at=now)
+    delete_key(tx, key)
 
 
 def give_new_material(tx: sa.Connection, root_key: RootKey, key_arn: str, *, now: datetime) -> None:

@@ -63,6 +63,8 @@ class Kind(StrEnum):
     """Its snapshot is about to be forgotten."""
     TAKEN_OVER = "taken-over"
     """The vault came under another root key, whose signer vouches for the records before."""
+    KEY_DELETED = "key-deleted"
+    """What lies under the key is lost for good: a rebuild brings neither the key back nor what it encrypted."""
     POINT_WITHDRAWN = "point-withdrawn"
     """It never came to be: its job ended otherwise after the record was written."""
 

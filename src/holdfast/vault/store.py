@@ -61,6 +61,9 @@ _LIST = text(
     "AND name > :after ORDER BY name LIMIT :limit"
 )
 _EVERY = text(f"SELECT {_VAULT_COLUMNS} FROM vault ORDER BY id")
+_OF_KEY = text(f"""
+    SELECT {_VAULT_COLUMNS} FROM vault
+     WHERE key_arn = :key_arn OR id IN (SELECT vault_id FROM repository WHERE key_arn = :key_arn) ORDER BY id""")
 _NUMBER = text(f"SELECT count(*) FROM vault WHERE account = :account AND region = :region AND deleted_at = {FOREVER}")
 _UPDATE = text(
     "UPDATE vault SET policy = :policy, min_retention_days = :min_retention_days, "
@@ -163,6 +166,11 @@ def list_vaults(tx: sa.Connection, *, account: str, region: str, after: str, lim
 def every_vault(tx: sa.Connection) -> list[Vault]:
     """Return all vaults of all accounts, deleted ones that still hold something included."""
     return [_vault(row) for row in tx.execute(_EVERY)]
+
+
+def vaults_of_key(tx: sa.Connection, key_arn: str) -> list[Vault]:
+    """Return the vaults of all accounts that a key is or was of, deleted ones that still hold something included."""
+    return [_vault(row) for row in tx.execute(_OF_KEY, {"key_arn": key_arn})]
 
 
 def number_of_vaults(tx: sa.Connection, *, account: str, region: str) -> int:

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from holdfast.access.backup_role import why_role_cannot
+from holdfast.access.tag import check_tags
 from holdfast.core.errors import InvalidInputError
 from holdfast.job import service
 from holdfast.job.model import BackupRequest, Job, Kind, RestoreRequest, State, Subject
@@ -45,6 +46,17 @@ class RoleRefusedError(InvalidInputError):
     """The backup service may not act as this role."""
 
 
+def refuse_unusable_role(call: Call, role: str) -> None:
+    """Refuse a role that jobs could never act as; what it may do is looked at when they run.
+
+    Raises:
+        RoleRefusedError: it is gone, is none, or does not trust the backup service.
+    """
+    why = why_role_cannot(call.tx, role, ())
+    if why is not None:
+        raise RoleRefusedError(f"IAM Role {role} cannot be assumed by AWS Backup. {why}")
+
+
 def state_name(job: Job) -> str:
     """Return a job's state as clients know it."""
     return STATE_NAMES[job.kind].get(job.state, job.state.value)
@@ -62,6 +74,7 @@ def start_backup_job(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     resource = get_resource(call.tx, account, call.region, shape["ResourceArn"])
     lifecycle = lifecycle_from_wire(shape.get("Lifecycle", {}))
     refuse_bad_lifecycle(lifecycle)
+    refuse_unusable_role(call, shape["IamRoleArn"])
     request = BackupRequest(
         subject=subject_of(
             call,
@@ -76,7 +89,7 @@ def start_backup_job(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
         ),
         cold_after_days=lifecycle.cold_after_days,
         delete_after_days=lifecycle.delete_after_days,
-        point_tags=shape.get("RecoveryPointTags", {}),
+        point_tags=check_tags(shape.get("RecoveryPointTags", {}).items()),
         backup_options=shape.get("BackupOptions", {}),
         **_windows(shape),
     )
@@ -108,8 +121,7 @@ def start_restore_job(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     if wanted_type != point.resource_type:
         raise WrongTypeError(f"ResourceType {wanted_type} is not that of {point.arn}, which is {point.resource_type}")
     role = shape.get("IamRoleArn", point.role_arn)
-    if why_role_cannot(call.tx, role, ()) is not None:
-        raise RoleRefusedError(f"IAM Role {role} cannot be assumed by AWS Backup")
+    refuse_unusable_role(call, role)
     request = RestoreRequest(
         subject=subject_of_point(call, point, role_arn=role, vault_name=point.vault_name, vault_arn=point.vault_arn),
         recovery_point_id=point.id,

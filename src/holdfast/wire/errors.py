@@ -207,6 +207,8 @@ CODES: dict[type[Exception], dict[str, Code]] = {
     },
     UnsupportedOperationError: {
         EVERYWHERE: Code("UnsupportedOperationException"),
+        # The one error that the model of every operation has. Clients try again by the status, so it is not 5xx.
+        "backup": Code("ServiceUnavailableException", 400),
         "organizations": Code("UnsupportedAPIEndpointException"),
     },
     UnknownOperationError: {

@@ -1,5 +1,6 @@
 """Resources, grants, secrets and storages on the `holdfast` API."""
 
+import re
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
@@ -13,7 +14,7 @@ from holdfast.organization.service.membership import find_membership, reader_of
 from holdfast.source import service
 from holdfast.source.grant import SiteGrant
 from holdfast.source.location import place
-from holdfast.source.model import Resource, Secret
+from holdfast.source.model import InvalidResourceError, Resource, Secret
 from holdfast.source.service import Dated, Registration
 from holdfast.wire.call import Call, Handler
 
@@ -161,6 +162,8 @@ def delete_site_grant(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
 
 def put_secret(call: Call, shape: dict[str, Any]) -> dict[str, Any]:
     """Keep a secret for one scheme, host, port and site."""
+    if re.fullmatch(r"[^:]*:\d+", shape["Host"]):
+        raise InvalidResourceError(f"Host {shape['Host']!r} names a port, too; give that as Port")
     secret = Secret(
         account=call.caller.account,
         region=call.region,
