@@ -12,6 +12,11 @@ from holdfast.core.settings import Mode
 from holdfast.server.configuration import ConfigurationError, load_configuration
 from holdfast.server.data_directory import DataDirectory
 
+TRUST = (
+    '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"sts:AssumeRole",'
+    '"Principal":{"Service":"backup.amazonaws.com"}}]}'
+)
+
 
 @pytest.mark.parametrize(("configuration", "listed"), [("", 2), ("[server]\njobs_listed_days = 30\n", 1)])
 def test_jobs_are_listed_for_ever_unless_days_are_set(tmp_path: Path, configuration: str, listed: int) -> None:
@@ -23,11 +28,11 @@ def test_jobs_are_listed_for_ever_unless_days_are_set(tmp_path: Path, configurat
         put = holdfast.put_resource(Name="tree", ResourceType="EFS", SourceUrl=tree.as_uri())
         arn = put["Resource"]["ResourceArn"]
         backup.create_backup_vault(BackupVaultName="main")
+        iam = keys.client("iam", region_name=REGION, endpoint_url=served.url)
+        role = iam.create_role(RoleName="b", AssumeRolePolicyDocument=TRUST)["Role"]["Arn"]
 
         def start() -> str:
-            job: str = backup.start_backup_job(
-                BackupVaultName="main", ResourceArn=arn, IamRoleArn=f"arn:aws:iam::{ACCOUNT}:role/b"
-            )["BackupJobId"]
+            job: str = backup.start_backup_job(BackupVaultName="main", ResourceArn=arn, IamRoleArn=role)["BackupJobId"]
             return job
 
         old = start()
