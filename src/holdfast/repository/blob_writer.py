@@ -4,7 +4,7 @@ import hashlib
 import os
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -201,7 +201,7 @@ class BlobWriter:
                 self._fail(error)
             finally:
                 self._budget.give(size)
-                self._finished_one()
+                self._finished()
 
         self._sealers.submit(guarded)
 
@@ -232,10 +232,14 @@ class BlobWriter:
             self._working += len(batch)
         min(self._processes, key=lambda process: process.waiting).submit(batch)
 
-    def _take_sealed(self, blob: Unsealed, sealed: bytes, raw_length: int) -> None:
-        self._add(blob.kind, blob.id, len(blob.content), sealed, raw_length)
-        self._budget.give(len(blob.content))
-        self._finished_one()
+    def _take_sealed(self, batch: Sequence[Unsealed], sealed: Sequence[tuple[memoryview, int]]) -> None:
+        # All in one go: the thread that reads files waits for whatever is done here.
+        self._add_all(
+            (blob.kind, blob.id, len(blob.content), text, raw_length)
+            for blob, (text, raw_length) in zip(batch, sealed, strict=True)
+        )
+        self._budget.give(sum(len(blob.content) for blob in batch))
+        self._finished(len(batch))
 
     def wait(self) -> None:
         """Wait until everything submitted is done.
@@ -297,20 +301,26 @@ class BlobWriter:
             return True
 
     def _add(self, kind: BlobKind, blob_id: bytes, raw: int, sealed: Buffer, raw_length: int) -> None:
-        full = None
+        self._add_all([(kind, blob_id, raw, sealed, raw_length)])
+
+    def _add_all(self, blobs: Iterable[tuple[BlobKind, bytes, int, Buffer, int]]) -> None:
+        """Put sealed blobs into packs: of each its kind, id, length, sealed bytes, and length before compression."""
+        full: list[OpenPack] = []
         with self._guard:
-            packs = self._open[kind]
-            at = self._random.randrange(len(packs)) if len(packs) > 1 else 0
-            pack = packs[at]
-            pack.add(kind, blob_id, sealed, raw_length)
-            self.counts.blobs += 1
-            if kind is BlobKind.DATA:
-                self.counts.raw_bytes += raw
-            self.counts.stored_bytes += len(sealed)
-            if pack.size >= self._limits.pack_bytes:
-                full, packs[at] = pack, OpenPack()
-        if full is not None:
-            self._upload(full)
+            for kind, blob_id, raw, sealed, raw_length in blobs:
+                packs = self._open[kind]
+                at = self._random.randrange(len(packs)) if len(packs) > 1 else 0
+                pack = packs[at]
+                pack.add(kind, blob_id, sealed, raw_length)
+                self.counts.blobs += 1
+                if kind is BlobKind.DATA:
+                    self.counts.raw_bytes += raw
+                self.counts.stored_bytes += len(sealed)
+                if pack.size >= self._limits.pack_bytes:
+                    full.append(pack)
+                    packs[at] = OpenPack()
+        for pack in full:
+            self._upload(pack)
 
     def _upload(self, pack: OpenPack) -> None:
         with self._idle:
@@ -325,7 +335,7 @@ class BlobWriter:
                 self._fail(error)
             finally:
                 self._upload_slots.release()
-                self._finished_one()
+                self._finished()
 
         self._uploaders.submit(work)
 
@@ -361,9 +371,9 @@ class BlobWriter:
                 self._storage.delete(f"index/{name}")
             raise
 
-    def _finished_one(self) -> None:
+    def _finished(self, count: int = 1) -> None:
         with self._idle:
-            self._working -= 1
+            self._working -= count
             self._idle.notify_all()
 
     def _fail(self, error: BaseException) -> None:

@@ -4,6 +4,8 @@ A process is started with the key on its standard input. It gets batches of blob
 sealed, in order. Both directions are plain frames: how many, then for each blob its numbers, then all bytes.
 """
 
+import fcntl
+import itertools
 import struct
 import subprocess
 import sys
@@ -23,6 +25,7 @@ _COUNT = struct.Struct("<I")
 _ASKED = struct.Struct("<?32sI")
 _ANSWERED = struct.Struct("<II")
 _KEY_BYTES = 64
+_PIPE_BYTES = 1 << 20
 _KINDS = {False: BlobKind.DATA, True: BlobKind.TREE}
 
 
@@ -38,17 +41,21 @@ class Unsealed(NamedTuple):
     content: Buffer
 
 
-Take = Callable[[Unsealed, bytes, int], None]
+Take = Callable[[Sequence[Unsealed], Sequence[tuple[memoryview, int]]], None]
 
 
 class SealProcess:
-    """A process that seals batches. `take` gets each blob with its sealed bytes, in a thread of this object's own."""
+    """A process that seals batches. `take` gets each with its sealed bytes, in a thread of this object's own."""
 
     def __init__(self, key: BoxKey, *, take: Take, failed: Callable[[BaseException], None]) -> None:
         self._take = take
         self._failed = failed
         self._waiting: deque[Sequence[Unsealed]] = deque()
         self._process = started("holdfast.repository.seal_process", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for pipe in (self._process.stdin, self._process.stdout):
+            # One that takes a whole batch, so that neither side waits for the other to read while both could work.
+            with suppress(OSError):
+                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)  # type: ignore[arg-type] # opened as a pipe
         self._send(key.encrypt + key.mac_k + key.mac_r)
         self._reader = threading.Thread(target=self._read_answers, name="seal-answers", daemon=True)
         self._reader.start()
@@ -97,10 +104,9 @@ class SealProcess:
                     batch = self._waiting[0]
                     heads = [_ANSWERED.unpack(_read(pipe, _ANSWERED.size)) for _ in range(count)]
                     sealed = memoryview(_read(pipe, sum(length for length, _ in heads)))
-                    at = 0
-                    for blob, (length, raw_length) in zip(batch, heads, strict=True):
-                        self._take(blob, bytes(sealed[at : at + length]), raw_length)
-                        at += length
+                    ends = list(itertools.accumulate(length for length, _ in heads))
+                    texts = [sealed[end - length : end] for end, (length, _) in zip(ends, heads, strict=True)]
+                    self._take(batch, [(text, raw) for text, (_, raw) in zip(texts, heads, strict=True)])
                     self._waiting.popleft()
             if self._waiting:
                 raise SealProcessDiedError("a process that seals blobs has died; run the backup again")  # noqa: TRY301
