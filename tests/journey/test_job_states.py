@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from tests.running import VAULT, Member, Running, eventually, found_organization, join, refusal
 
+TREE_BYTES = 96 << 20  # so much that its backup takes long enough to be seen
+
 
 @pytest.fixture
 def shop(dev: Running) -> Member:
@@ -17,10 +19,10 @@ def shop(dev: Running) -> Member:
     return join(dev, "shop")
 
 
-def a_tree(shop: Member, name: str, size: int = 8 << 20) -> str:
+def a_tree(shop: Member, name: str) -> str:
     tree: Path = shop.sandbox / name
     tree.mkdir()
-    (tree / "blob").write_bytes(os.urandom(size))
+    (tree / "blob").write_bytes(os.urandom(TREE_BYTES))
     return shop.register(name, tree)
 
 
@@ -151,7 +153,7 @@ def test_a_backup_tells_where_it_goes_and_how_far_it_is(shop: Member) -> None:
     assert done["RecoveryPointArn"] == answer["RecoveryPointArn"]
     assert [point["RecoveryPointArn"] for point in shop.points()] == [answer["RecoveryPointArn"]]
     assert (done["State"], done["PercentDone"], done["MessageCategory"]) == ("COMPLETED", "100.0", "SUCCESS")
-    assert done["BytesTransferred"] == done["BackupSizeInBytes"] == 8 << 20
+    assert done["BytesTransferred"] == done["BackupSizeInBytes"] == TREE_BYTES
     assert done["RecoveryPointLifecycle"] == {"DeleteAfterDays": 30}
     assert (done["VaultType"], done["VaultLockState"], done["IsEncrypted"]) == ("BACKUP_VAULT", "UNLOCKED", True)
     vault = backup.describe_backup_vault(BackupVaultName="Central")
