@@ -131,6 +131,16 @@ def test_a_process_that_dies_fails_the_backup(tree: Path, started: Started, desc
     assert repository.locks() == []
 
 
+def test_where_no_process_can_be_started_the_walk_goes_on_alone(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> ListingProcess:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    expected = told(walk_tree(tree))
+    monkeypatch.setattr(filetree, "_LISTED_BEFORE_PROCESS", 0)
+    monkeypatch.setattr(filetree, "ListingProcess", refused)
+    assert told(walk_tree(tree)) == expected
+
+
 def test_a_directory_of_very_many_files_comes_over_the_socket(source: Path, started: Started) -> None:
     (source / "d").mkdir()
     for number in range(6000):

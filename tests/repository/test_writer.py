@@ -57,6 +57,17 @@ def test_a_sealing_process_that_dies_fails_the_backup(monkeypatch: pytest.Monkey
     assert repository.locks() == []
 
 
+def test_where_no_process_can_be_started_threads_seal_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refused(*_: object, **__: object) -> SealProcess:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(blob_writer, "SealProcess", refused)
+    repository = a_repository()
+    files = [a_file(b"%05d" % number, content=b"%d" % number) for number in range(2000)]
+    written = repository.write(files, at=NOON, limits=Limits(write=WriteLimits(processes=2)))
+    assert repository.restore(written.snapshot_id, tmp_path / "restored").files == 2000
+
+
 def test_a_blob_that_does_not_read_back_is_not_relied_on(monkeypatch: pytest.MonkeyPatch) -> None:
     seal = Box.seal
 

@@ -40,7 +40,8 @@ app = typer.Typer(
 vault = typer.Typer(help="What is done to vaults past the server, on storage itself.", no_args_is_help=True)
 app.add_typer(vault, name="vault")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as one JSON document.")]
+EndpointUrl = Annotated[str | None, typer.Option(envvar="AWS_ENDPOINT_URL", help="The server.")]
 DataDir = Annotated[Path, typer.Option("--data-dir", envvar="HOLDFAST_DATA_DIR", help="Where everything is kept.")]
 
 
@@ -152,8 +153,8 @@ def audit_search(
     since: Annotated[str | None, typer.Option(help="At this instant or later (ISO 8601, UTC).")] = None,
     until: Annotated[str | None, typer.Option(help="At this instant or earlier (ISO 8601, UTC).")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 50,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-    endpoint_url: Annotated[str | None, typer.Option(envvar="AWS_ENDPOINT_URL", help="The server.")] = None,
+    as_json: AsJson = False,
+    endpoint_url: EndpointUrl = None,
 ) -> None:
     """Find who did what, in all accounts that you may see, newest first.
 
@@ -207,7 +208,7 @@ def rebuild(
     administrator_of: Annotated[
         str | None, typer.Option(help="Make a first administrator in this account, and print the key.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Bring vaults, keys, recovery points, locks and holds back from storage, with the server stopped.
 
@@ -247,9 +248,9 @@ def jobs(
     since: Annotated[str | None, typer.Option(help="Created at this instant or later (ISO 8601, UTC).")] = None,
     until: Annotated[str | None, typer.Option(help="Created before this instant (ISO 8601, UTC).")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many jobs at most.")] = 50,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
     as_lines: Annotated[bool, typer.Option("--jsonl", help="Print one JSON document for each job.")] = False,
-    endpoint_url: Annotated[str | None, typer.Option(envvar="AWS_ENDPOINT_URL", help="The server.")] = None,
+    endpoint_url: EndpointUrl = None,
 ) -> None:
     """Find jobs of all accounts that you may see, newest first.
 
@@ -294,7 +295,7 @@ def try_selection(
     show_all: Annotated[bool, typer.Option("--all", help="Also resources that it does not nearly take.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="How many resources at most.")] = 100,
     as_json: AsJson = False,
-    endpoint_url: Annotated[str | None, typer.Option(envvar="AWS_ENDPOINT_URL", help="The server.")] = None,
+    endpoint_url: EndpointUrl = None,
 ) -> None:
     """Tell which resources a selection takes now, which it nearly takes, and the clause that decides on each.
 
@@ -323,8 +324,8 @@ def incidents(
     unit: Annotated[str | None, typer.Option(help="That affect accounts in this unit or below it.")] = None,
     acknowledge: Annotated[bool, typer.Option("--acknowledge", help="Take note of it; it closes by itself.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 50,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-    endpoint_url: Annotated[str | None, typer.Option(envvar="AWS_ENDPOINT_URL", help="The server.")] = None,
+    as_json: AsJson = False,
+    endpoint_url: EndpointUrl = None,
 ) -> None:
     """Show what is wrong, each cause once: of all accounts that you may see, newest first.
 

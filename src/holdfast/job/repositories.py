@@ -28,7 +28,7 @@ def open_repository(access: RepositoryAccess, host: Host, machine: MachineTime) 
 def remove_locks_of_the_dead(
     ticket: Ticket, process: int, host: Host, machine: MachineTime, *, before: datetime
 ) -> None:
-    """Remove the locks that a mover of this host left when it was killed; return how many there were.
+    """Remove the locks that a mover of this host left when it was killed.
 
     `before` is when it had been seen to be gone: a later process may have its number, and what that holds stays. Where
     a repository cannot be reached its locks stay too, until they are stale.

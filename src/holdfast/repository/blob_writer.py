@@ -6,6 +6,7 @@ import random
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -211,17 +212,22 @@ class BlobWriter:
             self._small_seen += 1
             if self._small_seen <= _SMALL_BEFORE_PROCESSES:
                 return False
-            if not self._processes:
-                self._processes = [
-                    SealProcess(self._box.key, take=self._take_sealed, failed=self._fail)
-                    for _ in range(self._limits.processes)
-                ]
+            if not self._processes and not self._start_processes():
+                self._small_seen = 0  # it is asked again after as many
+                return False
             # Bytes that nobody changes any more: a view would be of a buffer that is soon used again.
             self._batch.append(Unsealed(kind, blob_id, bytes(content)))
             self._batch_bytes += len(content)
             if len(self._batch) >= _BATCH_BLOBS or self._batch_bytes >= _BATCH_BYTES:
                 self._send_batch()
         return True
+
+    def _start_processes(self) -> bool:
+        """Start processes for small blobs; return whether there are any, since the machine may allow no more."""
+        with suppress(OSError):
+            for _ in range(self._limits.processes):
+                self._processes.append(SealProcess(self._box.key, take=self._take_sealed, failed=self._fail))
+        return bool(self._processes)
 
     def _send_batch(self) -> None:
         batch, size, self._batch, self._batch_bytes = self._batch, self._batch_bytes, [], 0

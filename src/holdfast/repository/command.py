@@ -69,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
         return FAILED
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the same
-        _say(f"error: {error.strerror or error}")
+        _say(f"error: {error.strerror or error}" + (f": {error.filename}" if error.filename is not None else ""))
         return FAILED
     except KeyboardInterrupt:
         _say("interrupted")
@@ -424,7 +424,8 @@ def _repair(options: argparse.Namespace) -> int:
 def _keys(options: argparse.Namespace) -> int:
     for key in _open(options).key_files():
         value = {"id": key.id, "username": key.username, "hostname": key.hostname, "created": key.created}
-        _tell(options, value, f"{key.id[:8]}  {key.created}  {key.username}@{key.hostname}")
+        whose = "damaged" if key.created is None else f"{key.created}  {key.username}@{key.hostname}"
+        _tell(options, value, f"{key.id[:8]}  {whose}")
     return DONE
 
 

@@ -30,6 +30,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _LISTED_BEFORE_PROCESS = 2000  # a process is worth its start only if there is much to do
 _BLOCK = 512  # what st_blocks counts, whatever the file system's own block is
+
 Excluded = Callable[[tuple[bytes, ...]], bool]
 
 
@@ -169,7 +170,10 @@ class _Walk:
         level.dirs.extend(item for item in items if item.kind is Kind.DIR)
         self._listed += len(items)
         if self._process is None and self._listed >= _LISTED_BEFORE_PROCESS and (os.cpu_count() or 1) > 1:
-            self._process = ListingProcess(atime=self._rules.atime)
+            try:
+                self._process = ListingProcess(atime=self._rules.atime)
+            except OSError:  # there may be no more of them; it is asked again after as many
+                self._listed = 0
         if self._process is not None:
             self._ask_ahead(levels, self._process)
 

@@ -54,12 +54,12 @@ COST_FOR_HUMAN_PASSWORD = ScryptCost(1 << 15, 8, 3)
 
 @dataclass(frozen=True, slots=True)
 class KeyFile:
-    """What a key file says in clear about itself."""
+    """What a key file says in clear about itself. Without an instant (RFC 3339) it is damaged, and says nothing."""
 
     id: str
-    username: str
-    hostname: str
-    created: str
+    username: str = ""
+    hostname: str = ""
+    created: str | None = None
 
 
 def new_password() -> str:
@@ -138,7 +138,7 @@ def list_key_files(storage: Storage) -> list[KeyFile]:
             value = orjson.loads(storage.get(stored.name))
             out.append(KeyFile(name, value.get("username", ""), value.get("hostname", ""), value["created"]))
         except (ValueError, KeyError, TypeError, AttributeError):
-            out.append(KeyFile(name, "", "", "damaged"))
+            out.append(KeyFile(name))
     return out
 
 
